@@ -1,0 +1,59 @@
+// A model on disk, opened: its specification, weights (memory-mapped), tokenizer and chat template.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/graph/decoder.h"
+#include "core/graph/model_spec.h"
+#include "core/runtime/chat/chat_template.h"
+#include "core/runtime/sampler/sampling_params.h"
+#include "core/runtime/tokenizer/tokenizer.h"
+
+namespace mlxr {
+
+enum class ModelFormat { kGguf, kSafetensors, kMlx };
+const char* to_string(ModelFormat format);
+
+// What a file says of itself, read without touching weights.
+struct ModelFacts {
+  ModelFormat format = ModelFormat::kGguf;
+  std::string architecture;      // as the file says: "llama"
+  std::string quantization;      // the format of most weight bytes: "Q8_0", "BF16", "MLX4-G64"
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
+  int32_t context_length = 0;    // what the model was trained for, tokens
+  int32_t vocab_size = 0;
+  int32_t hidden_size = 0;
+  int32_t layers = 0;
+};
+
+// Everything that a request needs of a model beside its logits. Immutable, shared by threads.
+struct Model {
+  std::filesystem::path path;
+  ModelFacts facts;
+  ModelSpec spec;
+  std::shared_ptr<const Tokenizer> tokenizer;          // null when the model has none
+  std::shared_ptr<const ChatTemplate> chat_template;   // null when the model has none
+  std::vector<int32_t> stop_tokens;                    // end-of-turn and end-of-text ids
+  SamplingParams default_sampling;                     // from generation_config.json, where present
+  std::shared_ptr<const DecoderWeights> weights;
+};
+
+struct ModelLoadOptions {
+  bool require_tokenizer = true;  // false: goldens and random-weight models have none
+};
+
+// True when `path` looks like a model: a .gguf file, or a folder with config.json and safetensors.
+bool is_model_path(const std::filesystem::path& path);
+
+// Throws Error{kNotFound, kCorruptFile, kUnsupported}: one sentence that names the file.
+std::shared_ptr<const Model> load_model(const std::filesystem::path& path,
+                                        const ModelLoadOptions& options = {});
+// The facts alone (for `mlx list` and `mlx show`): reads headers, not weights.
+ModelFacts read_model_facts(const std::filesystem::path& path);
+
+}  // namespace mlxr
