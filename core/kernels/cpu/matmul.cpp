@@ -31,7 +31,7 @@ void decoded_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const 
     const int64_t rows = std::min<int64_t>(kFloatRows, row_end - row);
     for (int64_t r = 0; r < rows; ++r) decode_row(w, row + r, scratch.floats.data() + r * w.cols);
     float_rows<LoadF32>(reinterpret_cast<const uint8_t*>(scratch.floats.data()), stride, 0, rows, x,
-                        out + row, out_stride);
+                        out + row - row_begin, out_stride);
   }
 }
 

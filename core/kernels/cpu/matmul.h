@@ -28,7 +28,8 @@ struct MatmulScratch {
   std::vector<float> floats;
 };
 
-// out[c * out_stride + r] for rows r in [row_begin, row_end) and every column c of x.
+// out[c * out_stride + r - row_begin] for rows r in [row_begin, row_end) and every column c of x.
+// row_begin is a multiple of kRowTile.
 void matmul_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
                  float* out, int64_t out_stride, MatmulScratch& scratch);
 

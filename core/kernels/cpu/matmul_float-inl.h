@@ -105,7 +105,9 @@ void float_rows(const uint8_t* data, int64_t row_stride, int64_t row_begin, int6
         w[r] = reinterpret_cast<const T*>(data + (row + std::min(r, rows - 1)) * row_stride);
       }
       float_tile_n<L, kFloatRows>(n, w, columns, x.k, result);
-      for (int i = 0; i < n; ++i) std::copy_n(result[i], rows, out + (c + i) * out_stride + row);
+      for (int i = 0; i < n; ++i) {
+        std::copy_n(result[i], rows, out + (c + i) * out_stride + row - row_begin);
+      }
     }
   }
 }

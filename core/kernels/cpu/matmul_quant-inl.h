@@ -119,7 +119,7 @@ void dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Acti
         default: dot_rows8<F, 4>(w, start, columns, x.k, result); break;
       }
       for (int i = 0; i < n; ++i) {
-        std::copy_n(result[i] + (row - start), count, out + (c + i) * out_stride + row);
+        std::copy_n(result[i] + (row - start), count, out + (c + i) * out_stride + row - row_begin);
       }
     }
   }
@@ -266,7 +266,7 @@ void panel_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Ac
       for (int i = 0; i < n; ++i) columns[i] = column_of<F>(*x.quantized, c + i);
       panel_gemm_n<F>(n, scratch, columns, x.k, result);
       for (int i = 0; i < n; ++i) {
-        float* to = out + (c + i) * out_stride + row;
+        float* to = out + (c + i) * out_stride + row - row_begin;
         for (int group = 0; group < kPanelRows && row + group < row_end; group += 8) {
           const int64_t skip = row + group - std::min(row + group, w.rows - 8);
           const int64_t count = std::min<int64_t>(8 - skip, row_end - row - group);

@@ -1,0 +1,144 @@
+#include "core/graph/decoder.h"
+
+#include <cmath>
+
+#include "core/base/error.h"
+#include "mlx/ops.h"
+
+namespace mlxr {
+namespace mx = mlx::core;
+namespace {
+
+// Looks modules up by name and checks their shapes.
+class Loader {
+ public:
+  explicit Loader(const TensorSource& source) : source_(source) {}
+
+  Weight matrix(const std::string& module, int64_t rows, int64_t cols) const {
+    const WeightView view = require(module);
+    if (view.rows() != rows || view.columns() != cols) {
+      wrong_shape(view, {rows, cols});
+    }
+    return wrap_weight(view);
+  }
+
+  LinearWeight linear(const std::string& module, int64_t rows, int64_t cols) const {
+    LinearWeight out{matrix(module, rows, cols), std::nullopt};
+    if (const auto bias = source_.bias(module)) out.bias = vector(*bias, rows);
+    return out;
+  }
+
+  mx::array norm(const std::string& module, int64_t n) const { return vector(require(module), n); }
+
+  bool has(const std::string& module) const { return source_.weight(module).has_value(); }
+
+ private:
+  WeightView require(const std::string& module) const {
+    auto view = source_.weight(module);
+    if (!view) {
+      throw Error(ErrorCode::kCorruptFile, source_.where() + " lacks the tensor \"" + module +
+                                               ".weight\"; download the model again");
+    }
+    return *view;
+  }
+
+  [[noreturn]] void wrong_shape(const WeightView& view, const std::vector<int64_t>& wanted) const {
+    const auto print = [](const std::vector<int64_t>& shape) {
+      std::string out;
+      for (int64_t size : shape) out += (out.empty() ? "[" : ", ") + std::to_string(size);
+      return out + "]";
+    };
+    throw Error(ErrorCode::kCorruptFile, source_.where() + " has tensor \"" + view.name +
+                                             "\" of shape " + print(view.shape) + " instead of " +
+                                             print(wanted));
+  }
+
+  // Small vectors are decoded to float32 once: kernels add and multiply them as they are.
+  mx::array vector(const WeightView& view, int64_t n) const {
+    if (view.elements() != n) wrong_shape(view, {n});
+    std::vector<float> values(static_cast<size_t>(n));
+    WeightView row = view;
+    row.shape = {1, n};
+    dequantize_row(row, 0, values.data());
+    return mx::array(values.begin(), {static_cast<int>(n)}, mx::float32);
+  }
+
+  const TensorSource& source_;
+};
+
+std::string in_layer(const std::string& name, int32_t layer) {
+  const size_t at = name.find("{}");
+  return name.substr(0, at) + std::to_string(layer) + name.substr(at + 2);
+}
+
+LayerWeights load_layer(const ModelSpec& s, const TensorNames& names, const Loader& load,
+                        int32_t i) {
+  const int64_t q_rows = int64_t{s.heads} * s.head_dim, kv_rows = int64_t{s.kv_heads} * s.head_dim;
+  const auto name = [&](const std::string& module) { return in_layer(module, i); };
+  return {.attn_norm = load.norm(name(names.attn_norm), s.hidden),
+          .mlp_norm = load.norm(name(names.mlp_norm), s.hidden),
+          .q = load.linear(name(names.q), q_rows, s.hidden),
+          .k = load.linear(name(names.k), kv_rows, s.hidden),
+          .v = load.linear(name(names.v), kv_rows, s.hidden),
+          .o = load.linear(name(names.o), s.hidden, q_rows),
+          .gate = load.linear(name(names.gate), s.ffn, s.hidden),
+          .up = load.linear(name(names.up), s.ffn, s.hidden),
+          .down = load.linear(name(names.down), s.hidden, s.ffn)};
+}
+
+mx::array attention_block(const ModelSpec& spec, const LayerWeights& layer, const mx::array& x,
+                          const std::shared_ptr<const StepPlan>& plan, const KvLayer& kv,
+                          const KernelContext& context) {
+  const auto qkv = q_gemm_dequant(x, {&layer.q, &layer.k, &layer.v}, context);
+  const RopeParams rope{.heads = spec.heads, .interleaved = spec.rope.interleaved};
+  const auto q = rope_kv_pack_store(qkv[0], qkv[1], qkv[2], rope, kv, plan, context);
+  const cpu::AttentionParams params{.heads = spec.heads,
+                                    .scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim)),
+                                    .window = 0};
+  return q_gemm_dequant(attention_fused(q, params, kv, plan, context), {&layer.o}, context)[0];
+}
+
+}  // namespace
+
+std::shared_ptr<const DecoderWeights> load_decoder(const ModelSpec& spec, const TensorNames& names,
+                                                   const TensorSource& source) {
+  const Loader load(source);
+  Weight embedding = load.matrix(names.embedding, spec.vocab, spec.hidden);
+  const bool tied = spec.tied_embeddings || !load.has(names.output);
+  LinearWeight output = tied ? LinearWeight{embedding, std::nullopt}
+                             : load.linear(names.output, spec.vocab, spec.hidden);
+  std::vector<LayerWeights> layers;
+  for (int32_t i = 0; i < spec.layers; ++i) layers.push_back(load_layer(spec, names, load, i));
+  return std::make_shared<DecoderWeights>(
+      DecoderWeights{.embedding = std::move(embedding),
+                     .layers = std::move(layers),
+                     .final_norm = load.norm(names.final_norm, spec.hidden),
+                     .output = std::move(output)});
+}
+
+mx::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
+                       std::shared_ptr<const StepPlan> plan, const std::vector<KvLayer>& kv,
+                       const KernelContext& context) {
+  mx::array h = embed(weights.embedding, plan, context);
+  mx::array x = rmsnorm_fused(h, weights.layers[0].attn_norm, spec.norm_eps, context);
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    const LayerWeights& layer = weights.layers[i];
+    const auto attended = attention_block(spec, layer, x, plan, kv[i], context);
+    const auto middle = add_rmsnorm_fused(h, attended, layer.mlp_norm, spec.norm_eps, context);
+    const auto activated = swiglu_mlp_fused(middle.normed, layer.gate, layer.up, context);
+    const auto mlp = q_gemm_dequant(activated, {&layer.down}, context)[0];
+    const bool last = i + 1 == weights.layers.size();
+    const auto& next_norm = last ? weights.final_norm : weights.layers[i + 1].attn_norm;
+    const auto end = add_rmsnorm_fused(middle.sum, mlp, next_norm, spec.norm_eps, context);
+    h = end.sum;
+    x = end.normed;
+  }
+  const auto rows = static_cast<int>(plan->logit_rows.size());
+  if (rows < plan->tokens()) {
+    const mx::array index(plan->logit_rows.begin(), {rows}, mx::int32);
+    x = mx::take(x, index, 0, context.stream);
+  }
+  return q_gemm_dequant(x, {&weights.output}, context)[0];
+}
+
+}  // namespace mlxr

@@ -1,0 +1,39 @@
+// The one decoder builder: a ModelSpec and its weights to the graph of a ragged step.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/graph/family.h"
+#include "core/graph/model_spec.h"
+#include "core/graph/tensor_source.h"
+#include "core/kernels/primitives/ops.h"
+
+namespace mlxr {
+
+struct LayerWeights {
+  mlx::core::array attn_norm, mlp_norm;  // float32 [hidden]
+  LinearWeight q, k, v, o;
+  LinearWeight gate, up, down;
+};
+
+struct DecoderWeights {
+  Weight embedding;                // [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  mlx::core::array final_norm;     // float32 [hidden]
+  LinearWeight output;             // [vocab, hidden]; the embedding when it is tied
+};
+
+// Finds and checks every tensor that `spec` needs. Throws Error{kCorruptFile} naming a tensor that is
+// missing or has the wrong shape.
+std::shared_ptr<const DecoderWeights> load_decoder(const ModelSpec& spec, const TensorNames& names,
+                                                   const TensorSource& source);
+
+// The graph of one step: logits float32 [plan.logit_rows, vocab]. Nothing is computed until it is
+// evaluated. plan.logit_rows must not be empty: a step without it has no output to evaluate.
+mlx::core::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
+                              std::shared_ptr<const StepPlan> plan,
+                              const std::vector<KvLayer>& kv, const KernelContext& context);
+
+}  // namespace mlxr

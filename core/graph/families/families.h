@@ -1,0 +1,10 @@
+// Every family that this build runs; family.cpp lists them.
+#pragma once
+
+#include "core/graph/family.h"
+
+namespace mlxr {
+
+const Family& llama_family();
+
+}  // namespace mlxr

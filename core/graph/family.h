@@ -1,0 +1,62 @@
+// An architecture family: how its two file formats describe it and name its tensors. One short file a
+// family in families/, listed in family.cpp.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/graph/model_spec.h"
+
+namespace mlxr {
+
+class GgufFile;
+
+// Modules of a decoder; "{}" stands for the layer's number.
+struct TensorNames {
+  std::string embedding, final_norm, output;
+  std::string attn_norm, q, k, v, o;
+  std::string mlp_norm, gate, up, down;
+};
+
+struct Family {
+  std::vector<std::string_view> hf_model_types;      // config.json's model_type
+  std::vector<std::string_view> gguf_architectures;  // general.architecture
+  ModelSpec (*from_hf)(const nlohmann::json& config, const std::string& where);
+  ModelSpec (*from_gguf)(const GgufFile& file);
+  TensorNames hf_names;
+  TensorNames gguf_names;
+};
+
+// Throw Error{kUnsupported} naming the architecture and those that can be run.
+const Family& family_of_hf(const std::string& model_type, const std::string& where);
+const Family& family_of_gguf(const std::string& architecture, const std::string& where);
+// False where the two above would throw.
+bool hf_model_type_is_known(std::string_view model_type);
+
+// ---- Helpers for families ----
+
+// A number of config.json; throws Error{kCorruptFile} when it is absent (without a fallback) or not a
+// number.
+double hf_number(const nlohmann::json& config, const char* key, const std::string& where);
+double hf_number(const nlohmann::json& config, const char* key, double fallback,
+                 const std::string& where);
+int32_t hf_integer(const nlohmann::json& config, const char* key, const std::string& where);
+int32_t hf_integer(const nlohmann::json& config, const char* key, int32_t fallback,
+                   const std::string& where);
+bool hf_boolean(const nlohmann::json& config, const char* key, bool fallback);
+// rope_parameters (transformers 5) or rope_theta and rope_scaling (before).
+RopeSpec hf_rope(const nlohmann::json& config, int32_t head_dim, int32_t context,
+                 const std::string& where);
+
+// "ARCH.key" of the metadata.
+int32_t gguf_integer(const GgufFile& file, const std::string& key);
+int32_t gguf_integer(const GgufFile& file, const std::string& key, int32_t fallback);
+RopeSpec gguf_rope(const GgufFile& file, const std::string& architecture, int32_t head_dim,
+                   int32_t context);
+TensorNames common_hf_names();
+TensorNames common_gguf_names();
+
+}  // namespace mlxr

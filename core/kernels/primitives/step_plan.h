@@ -1,0 +1,31 @@
+// What every primitive of one ragged step needs to know of it: which tokens, at which positions, of
+// which sequences, and where their KV lies. Plain data, built once a step, shared by all layers.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace mlxr {
+
+struct StepPlan {
+  struct Slice {
+    int32_t first = 0;              // index of its first token in the step
+    int32_t count = 0;              // tokens
+    int64_t position = 0;           // of its first token in its sequence
+    std::vector<int32_t> blocks;    // block table, enough for position + count tokens
+  };
+
+  std::vector<int32_t> token_ids;   // [tokens]
+  std::vector<int32_t> positions;   // [tokens]
+  std::vector<Slice> slices;
+  std::vector<int32_t> logit_rows;  // tokens whose logits are wanted, ascending
+  int32_t block_tokens = 0;
+
+  // Rotary angles of each token: [tokens, rotary pairs].
+  int32_t rotary_pairs = 0;
+  std::vector<float> cos, sin;
+
+  int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
+};
+
+}  // namespace mlxr
