@@ -1,0 +1,106 @@
+#include "core/runtime/model.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "core/base/error.h"
+#include "core/runtime/model_files.h"
+
+namespace mlxr {
+namespace fs = std::filesystem;
+
+const char* to_string(ModelFormat format) {
+  switch (format) {
+    case ModelFormat::kGguf: return "gguf";
+    case ModelFormat::kSafetensors: return "safetensors";
+    case ModelFormat::kMlx: return "mlx";
+  }
+  return "";
+}
+
+void WeightTally::add(const WeightView& view) {
+  parameters += view.elements();
+  bytes_by_format[format_name(view)] += view.total_bytes();
+}
+
+void WeightTally::fill(ModelFacts& facts) const {
+  facts.parameters = parameters;
+  int64_t most = 0;
+  for (const auto& [name, bytes] : bytes_by_format) {
+    facts.weight_bytes += bytes;
+    if (bytes > most) {
+      most = bytes;
+      facts.quantization = name;
+    }
+  }
+}
+
+void add_known_stop_tokens(const Tokenizer& tokenizer, std::vector<int32_t>& stop_tokens) {
+  for (const char* text : {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",
+                           "<|endoftext|>", "<end_of_turn>", "<|end|>", "<|eot|>", "</s>"}) {
+    const auto id = tokenizer.token_id(text);
+    if (id && tokenizer.is_special(*id)) stop_tokens.push_back(*id);
+  }
+  std::sort(stop_tokens.begin(), stop_tokens.end());
+  stop_tokens.erase(std::unique(stop_tokens.begin(), stop_tokens.end()), stop_tokens.end());
+}
+
+bool is_model_path(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) return path.extension() == ".gguf";
+  if (!fs::is_regular_file(path / "config.json", error)) return false;
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    if (entry.path().extension() == ".safetensors") return true;
+  }
+  return false;
+}
+
+namespace {
+
+OpenedModel open_model(const fs::path& path, bool with_text) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) return open_folder_model(path, with_text);
+  if (!fs::exists(path, error)) {
+    throw Error(ErrorCode::kNotFound, "there is no model at " + path.string());
+  }
+  return open_gguf_model(path, with_text);
+}
+
+void check_facts(OpenedModel& opened, const fs::path& path) {
+  check_spec(opened.spec, path.string());
+  opened.facts.context_length = opened.spec.context;
+  opened.facts.vocab_size = opened.spec.vocab;
+  opened.facts.hidden_size = opened.spec.hidden;
+  opened.facts.layers = opened.spec.layers;
+}
+
+}  // namespace
+
+std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOptions& options) {
+  OpenedModel opened = open_model(path, options.require_tokenizer);
+  check_facts(opened, path);
+  if (options.require_tokenizer && opened.tokenizer->vocab_size() > opened.spec.vocab) {
+    throw Error(ErrorCode::kCorruptFile,
+                path.string() + " has a tokenizer of " +
+                    std::to_string(opened.tokenizer->vocab_size()) + " tokens and a model of " +
+                    std::to_string(opened.spec.vocab) + "; they do not belong together");
+  }
+  auto model = std::make_shared<Model>();
+  model->path = path;
+  model->weights = load_decoder(opened.spec, opened.names, *opened.source);
+  model->facts = std::move(opened.facts);
+  model->spec = std::move(opened.spec);
+  model->tokenizer = std::move(opened.tokenizer);
+  model->chat_template = std::move(opened.chat_template);
+  model->stop_tokens = std::move(opened.stop_tokens);
+  model->default_sampling = opened.default_sampling;
+  return model;
+}
+
+ModelFacts read_model_facts(const fs::path& path) {
+  OpenedModel opened = open_model(path, false);
+  check_facts(opened, path);
+  return opened.facts;
+}
+
+}  // namespace mlxr
