@@ -1,0 +1,163 @@
+// Every format's product against a float64 dequantise-and-multiply, and the contract that a result
+// does not depend on how many columns are computed with it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "core/base/thread_pool.h"
+#include "core/kernels/cpu/matmul.h"
+#include "tests/core/random_weights.h"
+
+namespace mlxr {
+namespace {
+
+using testing::random_affine;
+using testing::random_weight;
+using testing::RandomWeight;
+
+std::vector<RandomWeight> every_weight(int64_t rows, int64_t cols) {
+  std::vector<RandomWeight> all;
+  uint32_t seed = 1;
+  for (const QuantFormatInfo& f : quant_formats()) {
+    if (f.format == QuantFormat::kMlxAffine || cols % f.block_elements != 0) continue;
+    all.push_back(random_weight(f.format, rows, cols, seed++));
+  }
+  for (int32_t bits : {2, 3, 4, 5, 6, 8}) {
+    for (int32_t group : {32, 64, 128}) {
+      if (cols % group != 0) continue;
+      const QuantFormat scales[] = {QuantFormat::kF16, QuantFormat::kBF16, QuantFormat::kF32};
+      all.push_back(random_affine(bits, group, scales[seed % 3], rows, cols, seed));
+      ++seed;
+    }
+  }
+  return all;
+}
+
+// Activations that int8 with a scale every 32 holds almost exactly: what is tested is the kernel, not
+// the rounding of activations.
+std::vector<float> exact_activations(int64_t columns, int64_t k, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_int_distribution<int> integer(-127, 127);
+  std::vector<float> x(static_cast<size_t>(columns * k));
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float scale = 0.01f * static_cast<float>(1 + (i / 32) % 7);
+    x[i] = scale * static_cast<float>(i % 32 == 3 ? 127 : integer(random));
+  }
+  return x;
+}
+
+std::vector<float> product(const RandomWeight& w, const std::vector<float>& x, int64_t columns,
+                           ThreadPool& pool) {
+  cpu::QuantizedActivations quantized;
+  cpu::ActivationView view{.x = x.data(), .stride = w.cols, .columns = columns, .k = w.cols,
+                           .quantized = nullptr};
+  if (cpu::needs_quantized_activations(w.format)) {
+    cpu::quantize_activations(x.data(), w.cols, columns, w.cols, quantized, pool);
+    view.quantized = &quantized;
+  }
+  std::vector<float> out(static_cast<size_t>(columns * w.rows), NAN);
+  pool.parallel_for((w.rows + cpu::kRowTile - 1) / cpu::kRowTile, 1,
+                    [&](int64_t first, int64_t last, int) {
+                      cpu::MatmulScratch scratch;
+                      const int64_t begin = first * cpu::kRowTile;
+                      cpu::matmul_rows(w.ref(), begin, std::min(last * cpu::kRowTile, w.rows), view,
+                                       out.data() + begin, w.rows, scratch);
+                    });
+  return out;
+}
+
+void expect_matches_reference(const RandomWeight& w, int64_t columns) {
+  ThreadPool pool(2);
+  const auto x = exact_activations(columns, w.cols, 77);
+  const auto out = product(w, x, columns, pool);
+  std::vector<float> row(static_cast<size_t>(w.cols));
+  for (int64_t r = 0; r < w.rows; ++r) {
+    dequantize_row(w.view(), r, row.data());
+    for (int64_t c = 0; c < columns; ++c) {
+      double expected = 0, magnitude = 0;
+      for (int64_t i = 0; i < w.cols; ++i) {
+        const double term = double{row[static_cast<size_t>(i)]} * x[static_cast<size_t>(c * w.cols + i)];
+        expected += term;
+        magnitude += std::abs(term);
+      }
+      ASSERT_NEAR(out[static_cast<size_t>(c * w.rows + r)], expected, 2e-6 * magnitude + 1e-12)
+          << format_name(w.view()) << " row " << r << " column " << c << " of " << columns;
+    }
+  }
+}
+
+TEST(Matmul, MatchesFloat64ForEveryFormatAndOddSizes) {
+  for (int64_t rows : {1, 7, 8, 9, 31, 33, 70}) {
+    for (int64_t columns : {1, 2, 3, 4, 5, 6, 13}) {
+      for (const RandomWeight& w : every_weight(rows, 256)) expect_matches_reference(w, columns);
+    }
+  }
+  for (const RandomWeight& w : every_weight(40, 32)) expect_matches_reference(w, 7);
+  for (const RandomWeight& w : every_weight(40, 1280)) expect_matches_reference(w, 9);
+}
+
+TEST(Matmul, FloatFormatsTakeAnyNumberOfColumnsOfWeights) {
+  for (QuantFormat f : {QuantFormat::kF32, QuantFormat::kF16, QuantFormat::kBF16}) {
+    for (int64_t cols : {1, 5, 15, 17, 80, 101}) {
+      expect_matches_reference(random_weight(f, 13, cols, 5), 7);
+    }
+  }
+}
+
+TEST(Matmul, AResultDoesNotDependOnItsCompany) {
+  ThreadPool one(1), three(3);
+  constexpr int64_t kColumns = 17;
+  for (const RandomWeight& w : every_weight(72, 512)) {
+    const auto x = exact_activations(kColumns, w.cols, 3);
+    const auto together = product(w, x, kColumns, three);
+    for (int64_t c = 0; c < kColumns; ++c) {
+      const std::vector<float> column(x.begin() + c * w.cols, x.begin() + (c + 1) * w.cols);
+      const auto alone = product(w, column, 1, one);
+      for (int64_t r = 0; r < w.rows; ++r) {
+        ASSERT_EQ(alone[static_cast<size_t>(r)], together[static_cast<size_t>(c * w.rows + r)])
+            << format_name(w.view()) << " row " << r << " column " << c;
+      }
+    }
+  }
+}
+
+TEST(Matmul, UnalignedWeightsGiveTheSameBits) {
+  ThreadPool pool(1);
+  for (RandomWeight w : every_weight(16, 256)) {
+    const auto x = exact_activations(6, w.cols, 9);
+    const auto expected = product(w, x, 6, pool);
+    const std::vector<std::byte> original = w.bytes;
+    std::vector<std::byte> moved(original.size() + 1);
+    std::copy(original.begin(), original.end(), moved.begin() + 1);
+    cpu::MatrixRef ref = w.ref();
+    ref.data = reinterpret_cast<const uint8_t*>(moved.data() + 1);
+    if (!cpu::needs_quantized_activations(w.format)) continue;  // floats are aligned in every file
+    cpu::QuantizedActivations quantized;
+    cpu::quantize_activations(x.data(), w.cols, 6, w.cols, quantized, pool);
+    const cpu::ActivationView view{
+        .x = x.data(), .stride = w.cols, .columns = 6, .k = w.cols, .quantized = &quantized};
+    std::vector<float> out(expected.size());
+    cpu::MatmulScratch scratch;
+    cpu::matmul_rows(ref, 0, w.rows, view, out.data(), w.rows, scratch);
+    ASSERT_EQ(out, expected) << format_name(w.view());
+  }
+}
+
+TEST(QuantizeActivations, KeepsTheContractForHardInputs) {
+  ThreadPool pool(1);
+  std::vector<float> x(96, 0.0f);
+  x[33] = 1e-42f;  // denormal: 127 / max overflows
+  x[64] = -3.0e38f;
+  x[65] = 1.0f;
+  cpu::QuantizedActivations q;
+  cpu::quantize_activations(x.data(), 96, 1, 96, q, pool);
+  EXPECT_EQ(q.scales[0], 0.0f);
+  EXPECT_EQ(q.sum32[0], 0);
+  for (int8_t v : q.q) EXPECT_GE(v, -127);
+  EXPECT_EQ(q.q[64], -127);
+  EXPECT_EQ(q.q[65], 0);
+}
+
+}  // namespace
+}  // namespace mlxr
