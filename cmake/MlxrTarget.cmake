@@ -7,7 +7,8 @@ endif()
 
 add_library(mlxr_flags INTERFACE)
 target_include_directories(mlxr_flags INTERFACE ${CMAKE_SOURCE_DIR})
-target_compile_options(mlxr_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Wno-psabi)
+target_compile_options(mlxr_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Wno-psabi
+                                            -Wno-missing-field-initializers)
 if(MLXR_WERROR)
   target_compile_options(mlxr_flags INTERFACE -Werror)
 endif()
