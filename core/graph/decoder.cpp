@@ -66,11 +66,6 @@ class Loader {
   const TensorSource& source_;
 };
 
-std::string in_layer(const std::string& name, int32_t layer) {
-  const size_t at = name.find("{}");
-  return name.substr(0, at) + std::to_string(layer) + name.substr(at + 2);
-}
-
 LayerWeights load_layer(const ModelSpec& s, const TensorNames& names, const Loader& load,
                         int32_t i) {
   const int64_t q_rows = int64_t{s.heads} * s.head_dim, kv_rows = int64_t{s.kv_heads} * s.head_dim;

@@ -1,10 +1,12 @@
 #include "core/graph/family.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "core/base/error.h"
 #include "core/formats/gguf_reader.h"
+#include "core/formats/gguf_writer.h"
 #include "core/graph/families/families.h"
 
 namespace mlxr {
@@ -37,6 +39,11 @@ const Family* find(const std::string_view name, std::vector<std::string_view> Fa
 }
 
 }  // namespace
+
+std::string in_layer(const std::string& name, int32_t layer) {
+  const size_t at = name.find("{}");
+  return name.substr(0, at) + std::to_string(layer) + name.substr(at + 2);
+}
 
 const Family& family_of_hf(const std::string& model_type, const std::string& where) {
   const Family* family = find(model_type, &Family::hf_model_types);
@@ -173,6 +180,45 @@ RopeSpec gguf_rope(const GgufFile& file, const std::string& architecture, int32_
         .dequantize(factors->bytes.data(), rope.frequency_factors.data(), factors->elements());
   }
   return rope;
+}
+
+void write_gguf_rope(const RopeSpec& rope, const std::string& architecture, GgufWriter& writer) {
+  const std::string prefix = architecture + ".rope.";
+  writer.add(prefix + "freq_base", rope.theta);
+  writer.add(prefix + "dimension_count", int64_t{rope.dims});
+  switch (rope.scaling) {
+    case RopeScaling::kNone: return;
+    case RopeScaling::kLinear:
+      writer.add(prefix + "scaling.type", std::string("linear"));
+      writer.add(prefix + "scaling.factor", rope.factor);
+      return;
+    case RopeScaling::kYarn:
+      writer.add(prefix + "scaling.type", std::string("yarn"));
+      writer.add(prefix + "scaling.factor", rope.factor);
+      writer.add(prefix + "scaling.original_context_length", int64_t{rope.original_context});
+      writer.add(prefix + "scaling.yarn_beta_fast", rope.beta_fast);
+      writer.add(prefix + "scaling.yarn_beta_slow", rope.beta_slow);
+      if (rope.attention_factor > 0) writer.add(prefix + "scaling.attn_factor", rope.attention_factor);
+      return;
+    case RopeScaling::kLlama3: {
+      RopeSpec plain = rope;
+      plain.scaling = RopeScaling::kNone;
+      const auto base = rope_frequencies(plain, 0).inverse, scaled = rope_frequencies(rope, 0).inverse;
+      std::vector<float> factors;
+      for (size_t i = 0; i < base.size(); ++i) {
+        factors.push_back(static_cast<float>(base[i] / scaled[i]));
+      }
+      writer.add_tensor("rope_freqs.weight", QuantFormat::kF32,
+                        {static_cast<int64_t>(factors.size())},
+                        [factors](std::span<std::byte> out) {
+                          std::memcpy(out.data(), factors.data(), out.size());
+                        });
+      return;
+    }
+    case RopeScaling::kDynamic:
+      throw Error(ErrorCode::kUnsupported,
+                  "dynamic RoPE scaling cannot be written to GGUF, which has no key for it");
+  }
 }
 
 TensorNames common_hf_names() {

@@ -13,6 +13,7 @@
 namespace mlxr {
 
 class GgufFile;
+class GgufWriter;
 
 // Modules of a decoder; "{}" stands for the layer's number.
 struct TensorNames {
@@ -21,6 +22,9 @@ struct TensorNames {
   std::string mlp_norm, gate, up, down;
 };
 
+// "blk.{}.attn_q" and 3 to "blk.3.attn_q".
+std::string in_layer(const std::string& name, int32_t layer);
+
 struct Family {
   std::vector<std::string_view> hf_model_types;      // config.json's model_type
   std::vector<std::string_view> gguf_architectures;  // general.architecture
@@ -28,6 +32,10 @@ struct Family {
   ModelSpec (*from_gguf)(const GgufFile& file);
   TensorNames hf_names;
   TensorNames gguf_names;
+  // Writes the metadata that from_gguf reads. Throws Error{kUnsupported} for what GGUF cannot say.
+  void (*write_gguf)(const ModelSpec& spec, GgufWriter& writer);
+  // GGUF pairs neighbouring rows of Q and K for RoPE where Hugging Face pairs halves.
+  bool gguf_interleaves_qk = false;
 };
 
 // Throw Error{kUnsupported} naming the architecture and those that can be run.
@@ -56,6 +64,8 @@ int32_t gguf_integer(const GgufFile& file, const std::string& key);
 int32_t gguf_integer(const GgufFile& file, const std::string& key, int32_t fallback);
 RopeSpec gguf_rope(const GgufFile& file, const std::string& architecture, int32_t head_dim,
                    int32_t context);
+// What gguf_rope reads; llama3's frequencies become the tensor rope_freqs.weight.
+void write_gguf_rope(const RopeSpec& rope, const std::string& architecture, GgufWriter& writer);
 TensorNames common_hf_names();
 TensorNames common_gguf_names();
 

@@ -2,6 +2,7 @@
 // SwiGLU. Biases are used where a file has them.
 #include "core/base/error.h"
 #include "core/formats/gguf_reader.h"
+#include "core/formats/gguf_writer.h"
 #include "core/graph/families/families.h"
 
 namespace mlxr {
@@ -56,6 +57,21 @@ ModelSpec from_gguf(const GgufFile& file) {
   return spec;
 }
 
+void write_gguf(const ModelSpec& spec, GgufWriter& writer) {
+  writer.add("general.architecture", std::string("llama"));
+  writer.add("llama.vocab_size", int64_t{spec.vocab});
+  writer.add("llama.context_length", int64_t{spec.context});
+  writer.add("llama.embedding_length", int64_t{spec.hidden});
+  writer.add("llama.block_count", int64_t{spec.layers});
+  writer.add("llama.feed_forward_length", int64_t{spec.ffn});
+  writer.add("llama.attention.head_count", int64_t{spec.heads});
+  writer.add("llama.attention.head_count_kv", int64_t{spec.kv_heads});
+  writer.add("llama.attention.key_length", int64_t{spec.head_dim});
+  writer.add("llama.attention.value_length", int64_t{spec.head_dim});
+  writer.add("llama.attention.layer_norm_rms_epsilon", double{spec.norm_eps});
+  write_gguf_rope(spec.rope, "llama", writer);
+}
+
 }  // namespace
 
 const Family& llama_family() {
@@ -64,7 +80,9 @@ const Family& llama_family() {
                                  .from_hf = from_hf,
                                  .from_gguf = from_gguf,
                                  .hf_names = common_hf_names(),
-                                 .gguf_names = common_gguf_names()};
+                                 .gguf_names = common_gguf_names(),
+                                 .write_gguf = write_gguf,
+                                 .gguf_interleaves_qk = true};
   return kFamily;
 }
 
