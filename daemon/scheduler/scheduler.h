@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/runtime/engine.h"
 #include "core/runtime/sampler/sampler.h"
 
@@ -67,9 +68,12 @@ struct SchedulerStats {
   uint64_t steps = 0, prompt_tokens = 0, generated_tokens = 0, requests = 0;
 };
 
+class StepEngine;  // what the scheduler needs of an Engine (step_engine.h)
+
 class Scheduler {
  public:
   Scheduler(std::unique_ptr<Engine> engine, const SchedulerOptions& options);
+  Scheduler(std::unique_ptr<StepEngine> engine, const SchedulerOptions& options);
   // Cancels what runs (each owner hears kCancelled) and joins.
   ~Scheduler();
 
@@ -84,6 +88,7 @@ class Scheduler {
 
   const Model& model() const;
   int32_t context_length() const;
+  int64_t kv_bytes() const;
   SchedulerStats stats() const;
 
  private:

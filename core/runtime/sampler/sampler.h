@@ -43,6 +43,7 @@ class Sampler {
     float logit;
   };
   void apply_penalties(std::span<const int32_t> history);
+  int32_t choose(int64_t position);  // from logits_, temperature above 0
 
   SamplingParams params_;
   uint64_t seed_;
