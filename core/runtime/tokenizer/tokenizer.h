@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/runtime/text-ffi/include/mlxr_text.h"
+
 namespace mlxr {
 
 // The vocabulary that a GGUF file carries in its metadata (tokenizer.ggml.*).
@@ -43,6 +45,9 @@ class Tokenizer {
   int32_t vocab_size() const;  // number of ids, added tokens included
 
  private:
+  friend class StreamDecoder;
+  std::string stream_push(mlxr_text_stream& stream, int32_t id, bool skip_special) const;
+
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
@@ -61,8 +66,7 @@ class StreamDecoder {
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
-  std::vector<int32_t> pending_;  // ids whose text is not wholly emitted, after one id of context
-  size_t context_ = 0;            // leading ids of pending_ that were emitted already
+  mlxr_text_stream stream_{};  // at most three bytes of an incomplete character
 };
 
 }  // namespace mlxr
