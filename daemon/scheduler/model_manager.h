@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/scheduler/model_catalog.h"
 #include "daemon/scheduler/scheduler.h"
 
 namespace mlxr {
@@ -21,12 +22,6 @@ struct ModelSettings {
   std::optional<float> temperature, top_p, min_p, repeat_penalty;
   std::optional<int32_t> top_k;
   std::optional<std::string> chat_template;  // Jinja source that replaces the model's own
-};
-
-struct ModelEntry {
-  std::string name;
-  std::filesystem::path path;
-  bool is_default = false;  // served when a request names no model
 };
 
 struct LoadedModelInfo {

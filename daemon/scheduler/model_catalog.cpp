@@ -1,0 +1,62 @@
+#include "daemon/scheduler/model_catalog.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/runtime/model.h"
+
+namespace mlxr {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> sorted_entries(const fs::path& folder) {
+  std::vector<fs::path> out;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) out.push_back(entry.path());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void search(const fs::path& folder, int depth, std::vector<fs::path>& found) {
+  for (const fs::path& path : sorted_entries(folder)) {
+    std::error_code error;
+    if (is_model_path(path)) {
+      found.push_back(path);
+    } else if (depth > 0 && fs::is_directory(path, error)) {
+      search(path, depth - 1, found);
+    }
+  }
+}
+
+}  // namespace
+
+std::string model_name(const fs::path& path) {
+  fs::path clean = path.lexically_normal();
+  if (!clean.has_filename()) clean = clean.parent_path();
+  return clean.extension() == ".gguf" ? clean.stem().string() : clean.filename().string();
+}
+
+std::vector<ModelEntry> list_models(const CatalogSources& sources) {
+  std::map<std::string, ModelEntry> by_name;
+  const auto add = [&](const fs::path& path) {
+    const std::string name = model_name(path);
+    by_name.emplace(name, ModelEntry{name, path, false});
+  };
+  for (const fs::path& path : sources.paths) add(path);
+  for (const fs::path& folder : sources.folders) {
+    std::vector<fs::path> found;
+    search(folder, 1, found);
+    for (const fs::path& path : found) add(path);
+  }
+  if (sources.builtin) add(*sources.builtin);
+
+  std::vector<ModelEntry> out;
+  for (auto& [name, entry] : by_name) {
+    entry.is_default = name == sources.default_name;
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+}  // namespace mlxr

@@ -1,0 +1,31 @@
+// The names under which models can be asked for, found anew in the file system at each call.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mlxr {
+
+struct ModelEntry {
+  std::string name;
+  std::filesystem::path path;
+  bool is_default = false;  // served when a request names no model
+};
+
+// The name that a path is served under: its base name, without ".gguf".
+std::string model_name(const std::filesystem::path& path);
+
+struct CatalogSources {
+  std::vector<std::filesystem::path> paths;    // named outright
+  std::vector<std::filesystem::path> folders;  // searched two levels deep
+  std::optional<std::filesystem::path> builtin;
+  std::string default_name;
+};
+
+// Sorted by name. A name that occurs twice goes to the earlier source: paths, folders, the built-in
+// model; inside a folder, to the first path in order.
+std::vector<ModelEntry> list_models(const CatalogSources& sources);
+
+}  // namespace mlxr
