@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs every test. Sets up and builds first; a fresh clone on a bare Debian 12 is enough.
+#
+#   scripts/test.sh              everything
+#   scripts/test.sh SUITE...     only these: core daemon text-ffi parity pytest lint asan tsan
+#
+# The last lines say what each suite counted and, at the very end, how many passed and failed.
+# Results and logs lie in build/test-results.
+set -uo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$ROOT" || exit 1
+
+ALL=(core daemon text-ffi parity pytest lint asan tsan)
+SUITES=("$@")
+if [ ${#SUITES[@]} -eq 0 ]; then SUITES=("${ALL[@]}"); fi
+for name in "${SUITES[@]}"; do
+  [[ " ${ALL[*]} " == *" $name "* ]] || die "there is no suite $name; the suites are: ${ALL[*]}"
+done
+
+RESULTS=$ROOT/build/test-results
+rm -rf "$RESULTS"
+mkdir -p "$RESULTS"
+export MLXR_TEST_RESULTS=$RESULTS
+BIN=$ROOT/build/release/bin
+TEST_PYTHON=${MLXR_TEST_VENV:-$ROOT/build/test-venv}/bin/python
+# Tests never see or touch what the user of this machine keeps in ~/.mlxr.
+MLXR_HOME=$(mktemp -d "${TMPDIR:-/tmp}/mlxr-test.XXXXXX")
+export MLXR_HOME
+trap 'rm -rf "$MLXR_HOME"' EXIT
+for variable in $(compgen -e MLXR_); do
+  case $variable in
+    MLXR_HOME | MLXR_VENV | MLXR_TEST_VENV | MLXR_TEST_RESULTS) ;;
+    *) unset "$variable" ;;
+  esac
+done
+
+# run SUITE COMMAND...: the output goes to the terminal and to the suite's log; the exit status is
+# kept beside it for scripts/tally.py.
+run() {
+  local suite=$1 start=$SECONDS
+  shift
+  say "=== $suite"
+  "$@" 2>&1 </dev/null | tee "$RESULTS/$suite.log"
+  echo "${PIPESTATUS[0]} $((SECONDS - start))" >"$RESULTS/$suite.status"
+}
+
+gtest() { "$BIN/$1" --gtest_brief=1 "--gtest_output=json:$RESULTS/release-$1.json"; }
+
+suite_core() { gtest mlxr-core-tests; }
+suite_daemon() { gtest mlxr-daemon-tests; }
+suite_text-ffi() {
+  CARGO_TARGET_DIR=$ROOT/build/release/cargo cargo test --release --locked \
+    --manifest-path core/runtime/text-ffi/Cargo.toml
+}
+suite_parity() { "$BIN/mlxr-parity" tests/goldens; }
+suite_pytest() {
+  MLXR_BIN=$BIN "$TEST_PYTHON" -m pytest -q -ra --durations=5 \
+    "--junitxml=$RESULTS/pytest.xml" tests/wire tests/cli tests/text
+}
+suite_lint() { scripts/lint.sh; }
+suite_asan() { scripts/sanitize.sh asan; }
+suite_tsan() { scripts/sanitize.sh tsan; }
+
+run setup scripts/setup.sh --dev
+if [ "$(cut -d ' ' -f 1 "$RESULTS/setup.status")" = 0 ]; then
+  run build scripts/build.sh release
+fi
+if [ "$(cut -d ' ' -f 1 "$RESULTS/build.status" 2>/dev/null)" = 0 ]; then
+  for name in "${SUITES[@]}"; do run "$name" "suite_$name"; done
+fi
+
+say "=== totals"
+exec python3 scripts/tally.py "$RESULTS" "${SUITES[@]}"
