@@ -1,0 +1,74 @@
+#include "daemon/config/yaml_map.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <set>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+
+namespace mlxr {
+namespace {
+
+std::string place(const std::filesystem::path& path, const YAML::Mark& mark) {
+  return path.string() + ":" + std::to_string(mark.line + 1);
+}
+
+[[noreturn]] void refuse(const std::string& where, const std::string& what) {
+  throw Error(ErrorCode::kInvalidArgument, where + ": " + what);
+}
+
+YamlEntry read_entry(const std::filesystem::path& path, const YAML::Node& key,
+                     const YAML::Node& value) {
+  YamlEntry entry;
+  entry.where = place(path, key.Mark());
+  if (!key.IsScalar()) {
+    refuse(entry.where, "a setting's name must be plain text");
+  }
+  entry.key = key.Scalar();
+  if (value.IsScalar()) {
+    entry.values = {value.Scalar()};
+  } else if (value.IsNull()) {
+    refuse(entry.where, "\"" + entry.key + "\" has no value; write one after the colon, or remove "
+                            "the line to use the default");
+  } else if (value.IsSequence()) {
+    entry.is_list = true;
+    for (const YAML::Node& item : value) {
+      if (!item.IsScalar()) {
+        refuse(place(path, item.Mark()), "\"" + entry.key + "\" must be a list of plain values");
+      }
+      entry.values.push_back(item.Scalar());
+    }
+  } else {
+    refuse(entry.where, "\"" + entry.key + "\" is a map; it must be a plain value or a list");
+  }
+  return entry;
+}
+
+}  // namespace
+
+std::vector<YamlEntry> read_yaml_map(const std::filesystem::path& path) {
+  YAML::Node root;
+  try {
+    root = YAML::Load(read_file(path));
+  } catch (const YAML::Exception& error) {
+    refuse(place(path, error.mark), "this is not YAML: " + error.msg);
+  }
+  std::vector<YamlEntry> entries;
+  if (root.IsNull()) {
+    return entries;
+  }
+  if (!root.IsMap()) {
+    refuse(place(path, root.Mark()), "the file must hold lines of the form \"setting: value\"");
+  }
+  std::set<std::string> seen;
+  for (const auto& pair : root) {
+    entries.push_back(read_entry(path, pair.first, pair.second));
+    if (!seen.insert(entries.back().key).second) {
+      refuse(entries.back().where, "\"" + entries.back().key + "\" is set twice in this file");
+    }
+  }
+  return entries;
+}
+
+}  // namespace mlxr

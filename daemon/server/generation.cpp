@@ -1,0 +1,110 @@
+#include "daemon/server/generation.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <deque>
+#include <iterator>
+#include <mutex>
+
+namespace mlxr {
+
+// Holds no model: the last reference to one must not be dropped on its scheduler's own thread.
+struct Generation::Mailbox : std::enable_shared_from_this<Mailbox> {
+  explicit Mailbox(const asio::any_io_executor& executor) : wake(executor) {}
+
+  void put(int choice, GenerateEvent&& event);
+  std::optional<ChoiceEvent> take();
+
+  std::mutex mutex;
+  std::deque<ChoiceEvent> events;
+  bool wake_posted = false;
+  asio::steady_timer wake;  // expires early when something was put; the executor's
+};
+
+namespace {
+
+void merge(GenerateEvent& into, GenerateEvent&& next) {
+  next.text.insert(0, into.text);
+  next.tokens.insert(next.tokens.begin(), into.tokens.begin(), into.tokens.end());
+  next.logprobs.insert(next.logprobs.begin(), std::make_move_iterator(into.logprobs.begin()),
+                       std::make_move_iterator(into.logprobs.end()));
+  into = std::move(next);
+}
+
+}  // namespace
+
+void Generation::Mailbox::put(int choice, GenerateEvent&& event) {
+  bool must_post = false;
+  {
+    const std::lock_guard lock(mutex);
+    const auto waiting = std::find_if(events.begin(), events.end(), [&](const ChoiceEvent& other) {
+      return other.choice == choice;
+    });
+    if (waiting == events.end()) {
+      events.push_back({choice, std::move(event)});
+    } else {
+      merge(waiting->event, std::move(event));
+    }
+    must_post = !wake_posted;
+    wake_posted = true;
+  }
+  if (must_post) {
+    asio::post(wake.get_executor(), [self = shared_from_this()] { self->wake.cancel(); });
+  }
+}
+
+std::optional<ChoiceEvent> Generation::Mailbox::take() {
+  const std::lock_guard lock(mutex);
+  wake_posted = false;
+  if (events.empty()) {
+    return std::nullopt;
+  }
+  ChoiceEvent event = std::move(events.front());
+  events.pop_front();
+  return event;
+}
+
+Generation::Generation(asio::any_io_executor executor, std::shared_ptr<ServedModel> model)
+    : model_(std::move(model)), mailbox_(std::make_shared<Mailbox>(executor)) {}
+
+Generation::~Generation() {
+  if (!finished()) {
+    cancel();
+  }
+}
+
+void Generation::submit(GenerateRequest request) {
+  const int choice = choices();
+  ids_.push_back(model_->scheduler().submit(
+      std::move(request), [mailbox = mailbox_, choice](GenerateEvent&& event) {
+        mailbox->put(choice, std::move(event));
+      }));
+}
+
+Task<std::optional<ChoiceEvent>> Generation::next(std::chrono::steady_clock::time_point deadline) {
+  while (true) {
+    // Armed before looking: a wake-up that is posted meanwhile runs after this coroutine suspends.
+    mailbox_->wake.expires_at(deadline);
+    std::optional<ChoiceEvent> event = mailbox_->take();
+    if (event) {
+      finals_ += event->event.final ? 1 : 0;
+      co_return event;
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      co_return std::nullopt;
+    }
+    boost::system::error_code ignored;
+    co_await mailbox_->wake.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+}
+
+void Generation::cancel() {
+  for (const RequestId id : ids_) {
+    model_->scheduler().cancel(id);
+  }
+}
+
+}  // namespace mlxr

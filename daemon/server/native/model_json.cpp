@@ -1,0 +1,98 @@
+#include "daemon/server/native/model_json.h"
+
+#include <algorithm>
+
+namespace mlxr::native {
+namespace {
+
+void add_facts(Json& json, Services& services, const std::string& name, const ModelFacts& facts) {
+  json["format"] = to_string(facts.format);
+  json["architecture"] = facts.architecture;
+  json["quantization"] = facts.quantization;
+  json["parameters"] = facts.parameters;
+  json["size_bytes"] = facts.weight_bytes;
+  json["context_length"] = services.context_length(name, facts);
+}
+
+Json entry_head(const ModelEntry& entry) {
+  return {{"name", entry.name}, {"path", entry.path.string()}};
+}
+
+SamplingParams with_settings(SamplingParams sampling, const ModelSettings& settings) {
+  sampling.temperature = settings.temperature.value_or(sampling.temperature);
+  sampling.top_p = settings.top_p.value_or(sampling.top_p);
+  sampling.min_p = settings.min_p.value_or(sampling.min_p);
+  sampling.top_k = settings.top_k.value_or(sampling.top_k);
+  sampling.repeat_penalty = settings.repeat_penalty.value_or(sampling.repeat_penalty);
+  return sampling;
+}
+
+Json to_json(const SamplingParams& sampling) {
+  return {{"temperature", sampling.temperature},
+          {"top_k", sampling.top_k},
+          {"top_p", sampling.top_p},
+          {"min_p", sampling.min_p},
+          {"typical_p", sampling.typical_p},
+          {"repeat_penalty", sampling.repeat_penalty},
+          {"presence_penalty", sampling.presence_penalty},
+          {"frequency_penalty", sampling.frequency_penalty}};
+}
+
+Json stop_tokens(const Model& model) {
+  Json tokens = Json::array();
+  for (const int32_t id : model.stop_tokens) {
+    tokens.push_back({{"id", id}, {"text", model.tokenizer ? model.tokenizer->token_bytes(id) : ""}});
+  }
+  return tokens;
+}
+
+}  // namespace
+
+Json model_summary(Services& services, const ModelEntry& entry) {
+  Json json = entry_head(entry);
+  try {
+    add_facts(json, services, entry.name, read_model_facts(entry.path));
+  } catch (const Error& error) {
+    json["error"] = error.what();
+  }
+  json["is_default"] = entry.is_default;
+  json["loaded"] = services.is_loaded(entry.name);
+  return json;
+}
+
+Json model_details(Services& services, const std::string& name) {
+  const ModelEntry entry = services.models.find(name);
+  const ModelSettings settings = services.settings.find(entry.name);
+  const std::shared_ptr<const Model> model = load_model(entry.path);
+  Json json = entry_head(entry);
+  add_facts(json, services, entry.name, model->facts);
+  json["is_default"] = entry.is_default;
+  json["loaded"] = services.is_loaded(entry.name);
+  json["vocab_size"] = model->facts.vocab_size;
+  json["hidden_size"] = model->facts.hidden_size;
+  json["layers"] = model->facts.layers;
+  if (settings.chat_template) {
+    json["chat_template"] = *settings.chat_template;
+  } else {
+    json["chat_template"] = model->chat_template ? Json(model->chat_template->source()) : Json();
+  }
+  json["default_sampling"] = to_json(with_settings(model->default_sampling, settings));
+  json["stop_tokens"] = stop_tokens(*model);
+  return json;
+}
+
+Json loaded_model(const LoadedModelInfo& model) {
+  return {{"name", model.name},
+          {"context_length", model.context_length},
+          {"kv_bytes", model.kv_bytes},
+          {"running", model.stats.running},
+          {"waiting", model.stats.waiting},
+          {"kv_blocks_used", model.stats.kv_blocks_used},
+          {"kv_blocks_total", model.stats.kv_blocks_total},
+          {"loaded_at", model.loaded_at},
+          {"load_seconds", model.load_seconds},
+          {"quantization", model.facts.quantization},
+          {"size_bytes", model.facts.weight_bytes}};
+}
+
+}  // namespace mlxr::native

@@ -1,0 +1,41 @@
+// The fields that chat and text completions share: sampling, limits, streaming. Fields that would
+// change the answer and are not supported are refused by name; harmless unknown ones are ignored.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/scheduler/scheduler.h"
+#include "daemon/server/json_body.h"
+
+namespace mlxr::openai {
+
+inline constexpr int kMaxChoices = 128;
+inline constexpr int kMaxTopLogprobs = 20;
+
+struct RequestOptions {
+  std::string model;  // empty: the default one
+  bool stream = false;
+  bool include_usage = false;
+  int n = 1;
+  int32_t max_tokens = -1;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  bool show_special = false;
+};
+
+// Throws RequestError naming the field.
+RequestOptions read_options(const Fields& fields);
+
+// Overrides `params` by what the request says. Throws RequestError.
+void apply_sampling(const Fields& fields, SamplingParams& params);
+
+// Throws RequestError for a logit_bias of a token that the model does not have.
+void check_token_ids(const SamplingParams& params, int32_t vocab_size);
+
+// The scheduler's request for choice `index` of a prompt; with a seed, each choice has its own.
+GenerateRequest to_generate_request(const RequestOptions& options, const SamplingParams& sampling,
+                                    int n_logprobs, std::vector<int32_t> prompt, int index);
+
+}  // namespace mlxr::openai

@@ -1,0 +1,64 @@
+// Turns conversations and raw text into prompt tokens, by the model's own template and tokenizer.
+// Text that users typed never becomes a control token: "<|im_end|>" in a message is seven ordinary
+// characters to the model, and cannot end the turn.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "core/runtime/model.h"
+
+namespace mlxr {
+
+class PromptBuilder {
+ public:
+  // Throws Error{kInvalidArgument} when the model has no template or the template refuses, and
+  // Error{kUnsupported} when it has no tokenizer.
+  std::vector<int32_t> chat(const Model& model, const nlohmann::ordered_json& messages,
+                            const nlohmann::ordered_json& tools,
+                            const nlohmann::ordered_json& template_variables);
+
+  // The text as it is, control tokens included, after BOS where the model wants one.
+  std::vector<int32_t> raw(const Model& model, const std::string& text);
+
+ private:
+  struct TokenizerFacts {
+    std::weak_ptr<const Tokenizer> owner;
+    std::vector<std::string> control_texts;  // longest first
+    std::vector<int32_t> bos;                // empty, or the one id
+  };
+  std::shared_ptr<const TokenizerFacts> facts_of(const std::shared_ptr<const Tokenizer>& tokenizer);
+
+  std::mutex mutex_;
+  std::map<const Tokenizer*, std::shared_ptr<const TokenizerFacts>> facts_;
+};
+
+// Replaces control-token text in every string of a JSON value by unguessable marks, and finds the
+// marks again in a rendered template.
+class ControlTextGuard {
+ public:
+  explicit ControlTextGuard(const std::vector<std::string>& control_texts);
+
+  nlohmann::ordered_json hide(const nlohmann::ordered_json& value);
+
+  struct Piece {
+    std::string text;
+    bool typed = false;  // a user's text that looks like a control token
+  };
+  std::vector<Piece> split(const std::string& rendered) const;
+
+ private:
+  std::string hide_in(const std::string& text);
+
+  const std::vector<std::string>& control_texts_;
+  std::string mark_;
+  std::vector<std::string> hidden_;
+};
+
+}  // namespace mlxr
