@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +18,5 @@ struct ModelChoice {
 // `built_in`: the demo model's file, which need not exist. Throws Error{kNotFound}.
 ModelChoice choose_models(const ServerConfig& config, const std::vector<std::string>& models,
                           const std::filesystem::path& built_in);
-
-// The model called `name` in the folders: a folder, or a .gguf file without its ending.
-std::optional<std::filesystem::path> find_in_folders(
-    const std::string& name, const std::vector<std::filesystem::path>& folders);
 
 }  // namespace mlxr

@@ -31,9 +31,7 @@ HttpServer::HttpServer(Handler handler, const HttpLimits& limits)
 
 HttpServer::~HttpServer() {
   stop_accepting();
-  for (const auto& connection : connections()) {
-    connection->close();
-  }
+  close_connections();
   work_.reset();
   for (std::thread& thread : threads_) {
     thread.join();
@@ -119,8 +117,17 @@ void HttpServer::stop_accepting() {
       unix_->acceptor().close(ignored);
     }
   });
+}
+
+void HttpServer::finish_connections() {
   for (const auto& connection : connections()) {
     connection->finish();
+  }
+}
+
+void HttpServer::close_connections() {
+  for (const auto& connection : connections()) {
+    connection->close();
   }
 }
 

@@ -38,8 +38,11 @@ class HttpServer {
   // Starts to accept.
   void start();
 
-  // Accepts nothing more and closes idle connections; running answers go on.
   void stop_accepting();
+  // Idle connections end now, the others after the answer they are at.
+  void finish_connections();
+  // Cuts what is left.
+  void close_connections();
   // Waits for every connection to end; false when `timeout` passed first.
   bool wait_until_idle(std::chrono::milliseconds timeout);
 
