@@ -17,7 +17,9 @@ TEST(Float16, EveryHalfSurvivesTheRoundTrip) {
       EXPECT_EQ(f32_to_f16(wide), half);
     }
     const float brain = bf16_to_f32(half);
-    if (!std::isnan(brain)) EXPECT_EQ(f32_to_bf16(brain), half);
+    if (!std::isnan(brain)) {
+      EXPECT_EQ(f32_to_bf16(brain), half);
+    }
   }
 }
 
