@@ -1,6 +1,7 @@
 #include "daemon/server/json_body.h"
 
 #include <array>
+#include <charconv>
 #include <cmath>
 
 #include "daemon/server/http/api_error.h"
@@ -85,6 +86,17 @@ Json parse_json_object(const std::string& body) {
 
 std::string to_text(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Json short_number(float value) {
+  if (!std::isfinite(value)) {
+    return value;
+  }
+  std::array<char, 32> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  double number = 0;
+  std::from_chars(text.data(), end, number);
+  return number;
 }
 
 Fields::Fields(const Json& object, std::string prefix)

@@ -19,6 +19,9 @@ Json parse_json_object(const std::string& body);
 // As text; invalid UTF-8 (half a character of a token) becomes U+FFFD.
 std::string to_text(const Json& value);
 
+// A float as it is written: 0.7, not 0.699999988079071.
+Json short_number(float value);
+
 // The fields of one object. `prefix` goes before names in complaints: "messages[2].".
 class Fields {
  public:

@@ -28,14 +28,14 @@ SamplingParams with_settings(SamplingParams sampling, const ModelSettings& setti
 }
 
 Json to_json(const SamplingParams& sampling) {
-  return {{"temperature", sampling.temperature},
+  return {{"temperature", short_number(sampling.temperature)},
           {"top_k", sampling.top_k},
-          {"top_p", sampling.top_p},
-          {"min_p", sampling.min_p},
-          {"typical_p", sampling.typical_p},
-          {"repeat_penalty", sampling.repeat_penalty},
-          {"presence_penalty", sampling.presence_penalty},
-          {"frequency_penalty", sampling.frequency_penalty}};
+          {"top_p", short_number(sampling.top_p)},
+          {"min_p", short_number(sampling.min_p)},
+          {"typical_p", short_number(sampling.typical_p)},
+          {"repeat_penalty", short_number(sampling.repeat_penalty)},
+          {"presence_penalty", short_number(sampling.presence_penalty)},
+          {"frequency_penalty", short_number(sampling.frequency_penalty)}};
 }
 
 Json stop_tokens(const Model& model) {

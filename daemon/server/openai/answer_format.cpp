@@ -43,7 +43,7 @@ Json byte_list(const std::string& bytes) {
 }
 
 Json chat_token(const std::string& bytes, float logprob) {
-  return {{"token", token_text(bytes)}, {"logprob", logprob}, {"bytes", byte_list(bytes)}};
+  return {{"token", token_text(bytes)}, {"logprob", short_number(logprob)}, {"bytes", byte_list(bytes)}};
 }
 
 class ChatFormat : public AnswerFormat {
@@ -169,10 +169,10 @@ class TextFormat : public AnswerFormat {
     for (const GeneratedLogprob& token : tokens) {
       Json top = Json::object();
       for (const TokenLogprob& other : token.sampled.top) {
-        top[token_text(tokenizer()->token_bytes(other.token))] = other.logprob;
+        top[token_text(tokenizer()->token_bytes(other.token))] = short_number(other.logprob);
       }
       result["tokens"].push_back(token_text(token.bytes));
-      result["token_logprobs"].push_back(token.sampled.logprob);
+      result["token_logprobs"].push_back(short_number(token.sampled.logprob));
       result["top_logprobs"].push_back(std::move(top));
       result["text_offset"].push_back(offset);
       offset += characters(token.bytes);
