@@ -1,5 +1,5 @@
-// A read-only memory mapping of a whole file. Move-only in spirit: shared through shared_ptr, so that
-// every tensor view can keep the mapping alive.
+// A read-only memory mapping of a whole file. Move-only in spirit: shared through shared_ptr, so
+// that every tensor view can keep the mapping alive.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,9 @@ namespace mlxr {
 
 class MappedFile {
  public:
-  // Maps `path`. Throws Error{kNotFound} when it does not exist, Error{kIo} when the system refuses,
-  // Error{kCorruptFile} when it is empty (an empty file holds no model, and cannot be mapped).
+  // Maps `path`. Throws Error{kNotFound} when it does not exist, Error{kIo} when the system
+  // refuses, Error{kCorruptFile} when it is empty (an empty file holds no model, and cannot be
+  // mapped).
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
 
   ~MappedFile();

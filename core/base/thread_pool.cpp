@@ -34,10 +34,10 @@ void pause() {
 
 }  // namespace
 
-// A loop is published by its fields, then `open`, then `epoch`. A worker enters by counting itself in
-// `inside` and then finding the loop open; the caller leaves by closing it and then waiting for
-// `inside` to be zero. Both are sequentially consistent, so either the worker sees the loop closed or
-// the caller sees the worker. A worker that wakes late costs nobody anything.
+// A loop is published by its fields, then `open`, then `epoch`. A worker enters by counting itself
+// in `inside` and then finding the loop open; the caller leaves by closing it and then waiting for
+// `inside` to be zero. Both are sequentially consistent, so either the worker sees the loop closed
+// or the caller sees the worker. A worker that wakes late costs nobody anything.
 struct ThreadPool::State {
   std::mutex callers;
   std::atomic<uint32_t> epoch{0};

@@ -1,5 +1,6 @@
 // A persistent pool for data-parallel loops. Threads spin briefly after work, then sleep, so that a
-// decode step (hundreds of short loops) does not pay a wake-up for each, and an idle daemon uses no CPU.
+// decode step (hundreds of short loops) does not pay a wake-up for each, and an idle daemon uses no
+// CPU.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,9 @@ class ThreadPool {
   int size() const { return size_; }
 
   // Calls body(begin, end, worker) over disjoint ranges that cover [0, count), each at most `grain`
-  // long and starting at a multiple of it; worker is in [0, size()). Ranges are claimed dynamically.
-  // Returns when all are done; the first exception is rethrown. One loop at a time: concurrent
-  // callers wait for each other. Not re-entrant.
+  // long and starting at a multiple of it; worker is in [0, size()). Ranges are claimed
+  // dynamically. Returns when all are done; the first exception is rethrown. One loop at a time:
+  // concurrent callers wait for each other. Not re-entrant.
   void parallel_for(int64_t count, int64_t grain,
                     const std::function<void(int64_t begin, int64_t end, int worker)>& body);
 

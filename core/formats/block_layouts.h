@@ -53,8 +53,9 @@ struct BlockQ2_K {
   uint16_t d, dmin;
 };
 
-// 16 sub-blocks of 16: w = d * (scale6[s] - 32) * (q - 4), q of three bits: two in qs as in Q2_K, the
-// third of element 128*h + 32*j + l is bit 4h + j of hmask[l]. The 6-bit scales are packed in 12 bytes.
+// 16 sub-blocks of 16: w = d * (scale6[s] - 32) * (q - 4), q of three bits: two in qs as in Q2_K,
+// the third of element 128*h + 32*j + l is bit 4h + j of hmask[l]. The 6-bit scales are packed in
+// 12 bytes.
 struct BlockQ3_K {
   static constexpr int kElements = 256;
   uint8_t hmask[32];
@@ -97,7 +98,8 @@ static_assert(sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144 && sizeof(Blo
 static_assert(sizeof(BlockQ6_K) == 210);
 
 // The eight (scale, min) pairs of six bits that Q4_K and Q5_K pack in 12 bytes: the first four have
-// their six bits in bytes 0-3 and 4-7, the rest a nibble in bytes 8-11 and two bits above the first.
+// their six bits in bytes 0-3 and 4-7, the rest a nibble in bytes 8-11 and two bits above the
+// first.
 inline void unpack_scales_k4(const uint8_t packed[12], uint8_t scales[8], uint8_t mins[8]) {
   for (int i = 0; i < 4; ++i) {
     scales[i] = packed[i] & 63;
@@ -107,8 +109,8 @@ inline void unpack_scales_k4(const uint8_t packed[12], uint8_t scales[8], uint8_
   }
 }
 
-// The sixteen six-bit scales of Q3_K, without the offset of 32: low nibbles in bytes 0-7 (low halves
-// first), the two high bits in bytes 8-11.
+// The sixteen six-bit scales of Q3_K, without the offset of 32: low nibbles in bytes 0-7 (low
+// halves first), the two high bits in bytes 8-11.
 inline void unpack_scales_k3(const uint8_t packed[12], uint8_t scales[16]) {
   for (int i = 0; i < 16; ++i) {
     const int low = i < 8 ? packed[i] & 15 : packed[i - 8] >> 4;

@@ -13,16 +13,40 @@ constexpr uint64_t kMaxDimensions = 4;
 constexpr uint64_t kDefaultAlignment = 32;
 
 enum ValueType : uint32_t {
-  kU8 = 0, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
+  kU8 = 0,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
 };
 
 size_t scalar_size(uint32_t type) {
   switch (type) {
-    case kU8: case kI8: case kBool: return 1;
-    case kU16: case kI16: return 2;
-    case kU32: case kI32: case kF32: return 4;
-    case kU64: case kI64: case kF64: return 8;
-    default: return 0;
+    case kU8:
+    case kI8:
+    case kBool:
+      return 1;
+    case kU16:
+    case kI16:
+      return 2;
+    case kU32:
+    case kI32:
+    case kF32:
+      return 4;
+    case kU64:
+    case kI64:
+    case kF64:
+      return 8;
+    default:
+      return 0;
   }
 }
 
@@ -56,8 +80,8 @@ class GgufParser {
  private:
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorCode::kCorruptFile,
-                out_->path().string() + " " + what + " (at byte " + std::to_string(at_) +
-                    " of " + std::to_string(bytes_.size()) + "); download or copy it again");
+                out_->path().string() + " " + what + " (at byte " + std::to_string(at_) + " of " +
+                    std::to_string(bytes_.size()) + "); download or copy it again");
   }
 
   const std::byte* take(uint64_t count, const char* what) {
@@ -82,14 +106,22 @@ class GgufParser {
 
   int64_t integer(uint32_t type) {
     switch (type) {
-      case kU8: return scalar<uint8_t>("a value");
-      case kI8: return scalar<int8_t>("a value");
-      case kU16: return scalar<uint16_t>("a value");
-      case kI16: return scalar<int16_t>("a value");
-      case kU32: return scalar<uint32_t>("a value");
-      case kI32: return scalar<int32_t>("a value");
-      case kI64: return scalar<int64_t>("a value");
-      case kBool: return scalar<uint8_t>("a value") != 0;
+      case kU8:
+        return scalar<uint8_t>("a value");
+      case kI8:
+        return scalar<int8_t>("a value");
+      case kU16:
+        return scalar<uint16_t>("a value");
+      case kI16:
+        return scalar<int16_t>("a value");
+      case kU32:
+        return scalar<uint32_t>("a value");
+      case kI32:
+        return scalar<int32_t>("a value");
+      case kI64:
+        return scalar<int64_t>("a value");
+      case kBool:
+        return scalar<uint8_t>("a value") != 0;
       default: {
         const auto value = scalar<uint64_t>("a value");
         if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {

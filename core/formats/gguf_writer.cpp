@@ -14,7 +14,13 @@ namespace {
 
 constexpr int64_t kAlignment = 32;
 enum ValueType : uint32_t {
-  kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9, kI64 = 11
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kI64 = 11
 };
 
 int64_t aligned(int64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
@@ -37,8 +43,8 @@ void put_integer(std::string& out, int64_t value, uint32_t type) {
 
 uint32_t integer_type(int64_t least, int64_t most) {
   if (least >= 0 && most <= std::numeric_limits<uint32_t>::max()) return kU32;
-  const bool fits = least >= std::numeric_limits<int32_t>::min() &&
-                    most <= std::numeric_limits<int32_t>::max();
+  const bool fits =
+      least >= std::numeric_limits<int32_t>::min() && most <= std::numeric_limits<int32_t>::max();
   return fits ? kI32 : kI64;
 }
 
@@ -47,9 +53,8 @@ struct PutArray {
 
   void operator()(const std::vector<int64_t>& values) const {
     // Token types and the like are i32 arrays in every published file.
-    const bool wide = std::any_of(values.begin(), values.end(), [](int64_t v) {
-      return v != static_cast<int32_t>(v);
-    });
+    const bool wide = std::any_of(values.begin(), values.end(),
+                                  [](int64_t v) { return v != static_cast<int32_t>(v); });
     const uint32_t type = wide ? kI64 : kI32;
     put(out, type);
     put<uint64_t>(out, values.size());

@@ -104,7 +104,8 @@ void decode_q3_k(const std::byte* bytes, float* out, int64_t n) {
     for (int i = 0; i < 256; ++i) {
       const int low = (b.qs[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4))) & 3;
       const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
-      w[i] = d * static_cast<float>(scales[i / 16] - 32) * static_cast<float>((low | high << 2) - 4);
+      w[i] =
+          d * static_cast<float>(scales[i / 16] - 32) * static_cast<float>((low | high << 2) - 4);
     }
   });
 }
@@ -233,10 +234,10 @@ std::optional<QuantFormat> quant_format_by_gguf_type(uint32_t type) {
 std::string_view gguf_type_name(uint32_t type) {
   if (const auto format = quant_format_by_gguf_type(type)) return info(*format).name;
   static constexpr std::pair<uint32_t, std::string_view> kNames[] = {
-      {9, "Q8_1"},     {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-      {19, "IQ1_S"},   {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
-      {24, "I8"},      {25, "I16"},    {26, "I32"},     {27, "I64"},    {28, "F64"},
-      {29, "IQ1_M"},   {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"},  {40, "NVFP4"}};
+      {9, "Q8_1"},   {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+      {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
+      {24, "I8"},    {25, "I16"},    {26, "I32"},     {27, "I64"},    {28, "F64"},
+      {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"},  {40, "NVFP4"}};
   for (const auto& [number, name] : kNames) {
     if (number == type) return name;
   }

@@ -1,5 +1,5 @@
-// The one table of weight formats. A format is a fixed-size block of elements; a row of a matrix is a
-// whole number of blocks. Everything that loops over formats (readers, kernels, tests) loops over
+// The one table of weight formats. A format is a fixed-size block of elements; a row of a matrix is
+// a whole number of blocks. Everything that loops over formats (readers, kernels, tests) loops over
 // this table, so that a new entry is covered by all of them.
 #pragma once
 
@@ -33,7 +33,7 @@ struct QuantFormatInfo {
   std::string_view name;
   int32_t block_elements;  // 0 for kMlxAffine, whose group and bits belong to the tensor
   int32_t block_bytes;
-  int32_t gguf_type;       // the type's number in GGUF files; -1 when GGUF has none
+  int32_t gguf_type;  // the type's number in GGUF files; -1 when GGUF has none
   // Decodes `n` elements (a multiple of block_elements) exactly as the format defines them.
   // The scalar reference that every kernel is tested against. Null for kMlxAffine.
   void (*dequantize)(const std::byte* blocks, float* out, int64_t n);

@@ -15,15 +15,14 @@ namespace {
 using nlohmann::json;
 
 [[noreturn]] void corrupt(const std::filesystem::path& path, const std::string& what) {
-  throw Error(ErrorCode::kCorruptFile,
-              path.string() + " " + what + "; download or copy it again");
+  throw Error(ErrorCode::kCorruptFile, path.string() + " " + what + "; download or copy it again");
 }
 
 int64_t dtype_bytes(const std::string& dtype) {
   static const std::map<std::string, int64_t> kBytes = {
-      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4},     {"I32", 4},     {"U32", 4}, {"F16", 2},
-      {"BF16", 2}, {"I16", 2}, {"U16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I8", 1},  {"U8", 1},
-      {"BOOL", 1}};
+      {"F64", 8},     {"I64", 8},     {"U64", 8},  {"F32", 4}, {"I32", 4},
+      {"U32", 4},     {"F16", 2},     {"BF16", 2}, {"I16", 2}, {"U16", 2},
+      {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I8", 1},   {"U8", 1},  {"BOOL", 1}};
   const auto found = kBytes.find(dtype);
   return found == kBytes.end() ? 0 : found->second;
 }
@@ -88,7 +87,8 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
   const std::filesystem::path index = folder / "model.safetensors.index.json";
   if (std::filesystem::exists(index)) {
     const json parsed = json::parse(read_file(index), nullptr, false);
-    if (!parsed.is_object() || !parsed.contains("weight_map") || !parsed["weight_map"].is_object()) {
+    if (!parsed.is_object() || !parsed.contains("weight_map") ||
+        !parsed["weight_map"].is_object()) {
       corrupt(index, "has no weight_map");
     }
     for (const auto& [name, file] : parsed["weight_map"].items()) {
@@ -113,8 +113,8 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
   Safetensors out;
   for (const std::string& file : files) {
     if (!std::filesystem::exists(folder / file)) {
-      throw Error(ErrorCode::kNotFound, (folder / file).string() +
-                                            " is missing; download the model again");
+      throw Error(ErrorCode::kNotFound,
+                  (folder / file).string() + " is missing; download the model again");
     }
     out.tensors_.merge(open_file(folder / file).tensors_);
   }

@@ -19,21 +19,21 @@ struct LayerWeights {
 };
 
 struct DecoderWeights {
-  Weight embedding;                // [vocab, hidden]
+  Weight embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
-  mlx::core::array final_norm;     // float32 [hidden]
-  LinearWeight output;             // [vocab, hidden]; the embedding when it is tied
+  mlx::core::array final_norm;  // float32 [hidden]
+  LinearWeight output;          // [vocab, hidden]; the embedding when it is tied
 };
 
-// Finds and checks every tensor that `spec` needs. Throws Error{kCorruptFile} naming a tensor that is
-// missing or has the wrong shape.
+// Finds and checks every tensor that `spec` needs. Throws Error{kCorruptFile} naming a tensor that
+// is missing or has the wrong shape.
 std::shared_ptr<const DecoderWeights> load_decoder(const ModelSpec& spec, const TensorNames& names,
                                                    const TensorSource& source);
 
 // The graph of one step: logits float32 [plan.logit_rows, vocab]. Nothing is computed until it is
 // evaluated. plan.logit_rows must not be empty: a step without it has no output to evaluate.
 mlx::core::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
-                              std::shared_ptr<const StepPlan> plan,
-                              const std::vector<KvLayer>& kv, const KernelContext& context);
+                              std::shared_ptr<const StepPlan> plan, const std::vector<KvLayer>& kv,
+                              const KernelContext& context);
 
 }  // namespace mlxr

@@ -23,7 +23,8 @@ const std::vector<const Family*>& families() {
                               std::vector<std::string_view> Family::*names) {
   std::string known;
   for (const Family* family : families()) {
-    for (std::string_view each : family->*names) known += (known.empty() ? "" : ", ") + std::string(each);
+    for (std::string_view each : family->*names)
+      known += (known.empty() ? "" : ", ") + std::string(each);
   }
   throw Error(ErrorCode::kUnsupported, where + " has architecture \"" + name +
                                            "\", which this build does not run (it runs: " + known +
@@ -106,12 +107,13 @@ RopeSpec hf_rope(const json& config, int32_t head_dim, int32_t context, const st
     const auto found = config.find(key);
     if (found != config.end() && found->is_object()) parameters = *found;
   }
-  rope.theta = hf_number(parameters, "rope_theta", hf_number(config, "rope_theta", 10000.0, where),
-                         where);
+  rope.theta =
+      hf_number(parameters, "rope_theta", hf_number(config, "rope_theta", 10000.0, where), where);
   const double partial = hf_number(parameters, "partial_rotary_factor",
                                    hf_number(config, "partial_rotary_factor", 1.0, where), where);
   rope.dims = to_integer(head_dim * partial, "partial_rotary_factor", where);
-  rope.original_context = hf_integer(parameters, "original_max_position_embeddings", context, where);
+  rope.original_context =
+      hf_integer(parameters, "original_max_position_embeddings", context, where);
   std::string type = "default";
   for (const char* key : {"type", "rope_type"}) {
     const auto found = parameters.find(key);
@@ -143,7 +145,8 @@ RopeSpec hf_rope(const json& config, int32_t head_dim, int32_t context, const st
 int32_t gguf_integer(const GgufFile& file, const std::string& key) {
   const auto value = file.integer(key);
   if (!value) {
-    throw Error(ErrorCode::kCorruptFile, file.path().string() + " lacks the metadata \"" + key + "\"");
+    throw Error(ErrorCode::kCorruptFile,
+                file.path().string() + " lacks the metadata \"" + key + "\"");
   }
   return to_integer(static_cast<double>(*value), key, file.path().string());
 }
@@ -158,8 +161,7 @@ RopeSpec gguf_rope(const GgufFile& file, const std::string& architecture, int32_
   RopeSpec rope;
   rope.theta = file.number(prefix + "freq_base").value_or(10000.0);
   rope.dims = gguf_integer(file, prefix + "dimension_count", head_dim);
-  rope.original_context =
-      gguf_integer(file, prefix + "scaling.original_context_length", context);
+  rope.original_context = gguf_integer(file, prefix + "scaling.original_context_length", context);
   rope.factor = file.number(prefix + "scaling.factor").value_or(1.0);
   const std::string type = file.text(prefix + "scaling.type").value_or("none");
   if (type == "linear") {
@@ -187,7 +189,8 @@ void write_gguf_rope(const RopeSpec& rope, const std::string& architecture, Gguf
   writer.add(prefix + "freq_base", rope.theta);
   writer.add(prefix + "dimension_count", int64_t{rope.dims});
   switch (rope.scaling) {
-    case RopeScaling::kNone: return;
+    case RopeScaling::kNone:
+      return;
     case RopeScaling::kLinear:
       writer.add(prefix + "scaling.type", std::string("linear"));
       writer.add(prefix + "scaling.factor", rope.factor);
@@ -198,12 +201,14 @@ void write_gguf_rope(const RopeSpec& rope, const std::string& architecture, Gguf
       writer.add(prefix + "scaling.original_context_length", int64_t{rope.original_context});
       writer.add(prefix + "scaling.yarn_beta_fast", rope.beta_fast);
       writer.add(prefix + "scaling.yarn_beta_slow", rope.beta_slow);
-      if (rope.attention_factor > 0) writer.add(prefix + "scaling.attn_factor", rope.attention_factor);
+      if (rope.attention_factor > 0)
+        writer.add(prefix + "scaling.attn_factor", rope.attention_factor);
       return;
     case RopeScaling::kLlama3: {
       RopeSpec plain = rope;
       plain.scaling = RopeScaling::kNone;
-      const auto base = rope_frequencies(plain, 0).inverse, scaled = rope_frequencies(rope, 0).inverse;
+      const auto base = rope_frequencies(plain, 0).inverse,
+                 scaled = rope_frequencies(rope, 0).inverse;
       std::vector<float> factors;
       for (size_t i = 0; i < base.size(); ++i) {
         factors.push_back(static_cast<float>(base[i] / scaled[i]));

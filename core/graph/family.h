@@ -1,5 +1,5 @@
-// An architecture family: how its two file formats describe it and name its tensors. One short file a
-// family in families/, listed in family.cpp.
+// An architecture family: how its two file formats describe it and name its tensors. One short file
+// a family in families/, listed in family.cpp.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -46,8 +46,8 @@ bool hf_model_type_is_known(std::string_view model_type);
 
 // ---- Helpers for families ----
 
-// A number of config.json; throws Error{kCorruptFile} when it is absent (without a fallback) or not a
-// number.
+// A number of config.json; throws Error{kCorruptFile} when it is absent (without a fallback) or not
+// a number.
 double hf_number(const nlohmann::json& config, const char* key, const std::string& where);
 double hf_number(const nlohmann::json& config, const char* key, double fallback,
                  const std::string& where);

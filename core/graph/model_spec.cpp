@@ -14,15 +14,16 @@ void check_spec(const ModelSpec& s, const std::string& where) {
   };
   constexpr int32_t kMost = 1 << 24;
   const std::pair<const char*, int32_t> sizes[] = {
-      {"vocabulary size", s.vocab}, {"hidden size", s.hidden},  {"layer count", s.layers},
+      {"vocabulary size", s.vocab}, {"hidden size", s.hidden},     {"layer count", s.layers},
       {"head count", s.heads},      {"KV head count", s.kv_heads}, {"head size", s.head_dim},
       {"feed-forward size", s.ffn}, {"context length", s.context}};
   for (const auto& [name, value] : sizes) {
-    require(value > 0 && value <= kMost, "states an impossible " + std::string(name) + " of " +
-                                             std::to_string(value));
+    require(value > 0 && value <= kMost,
+            "states an impossible " + std::string(name) + " of " + std::to_string(value));
   }
-  require(s.heads % s.kv_heads == 0, "has " + std::to_string(s.heads) + " heads, not a multiple of " +
-                                         std::to_string(s.kv_heads) + " KV heads");
+  require(s.heads % s.kv_heads == 0, "has " + std::to_string(s.heads) +
+                                         " heads, not a multiple of " + std::to_string(s.kv_heads) +
+                                         " KV heads");
   require(s.rope.dims >= 0 && s.rope.dims % 2 == 0 && s.rope.dims <= s.head_dim,
           "rotates " + std::to_string(s.rope.dims) + " of " + std::to_string(s.head_dim) +
               " head dimensions");
@@ -87,10 +88,15 @@ RopeFrequencies rope_frequencies(const RopeSpec& r, int32_t window) {
     case RopeScaling::kLinear:
       for (double& f : out.inverse) f /= r.factor;
       break;
-    case RopeScaling::kYarn: scale_yarn(r, out); break;
-    case RopeScaling::kLlama3: scale_llama3(r, out); break;
+    case RopeScaling::kYarn:
+      scale_yarn(r, out);
+      break;
+    case RopeScaling::kLlama3:
+      scale_llama3(r, out);
+      break;
     case RopeScaling::kNone:
-    case RopeScaling::kDynamic: break;
+    case RopeScaling::kDynamic:
+      break;
   }
   return out;
 }

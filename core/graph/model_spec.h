@@ -20,7 +20,8 @@ struct RopeSpec {
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // YaRN
   double attention_factor = 0.0;                         // YaRN; 0: 0.1 ln(factor) + 1
-  std::vector<float> frequency_factors;  // [dims / 2] divisors that a file states outright, or empty
+  std::vector<float>
+      frequency_factors;  // [dims / 2] divisors that a file states outright, or empty
 };
 
 struct ModelSpec {
@@ -32,7 +33,7 @@ struct ModelSpec {
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
   int32_t ffn = 0;
-  int32_t context = 0;     // positions that the model was trained for
+  int32_t context = 0;  // positions that the model was trained for
   float norm_eps = 1e-5f;
   bool tied_embeddings = false;
   RopeSpec rope;
@@ -41,7 +42,8 @@ struct ModelSpec {
 // Throws Error{kCorruptFile} naming `where` and the number that cannot be.
 void check_spec(const ModelSpec& spec, const std::string& where);
 
-// Frequencies in radians a position, [dims / 2], and the factor that cosines and sines are scaled by.
+// Frequencies in radians a position, [dims / 2], and the factor that cosines and sines are scaled
+// by.
 struct RopeFrequencies {
   std::vector<double> inverse;
   double magnitude = 1.0;

@@ -1,4 +1,5 @@
-// Where a decoder finds its tensors, whatever the file format. Names are a module's path without the
+// Where a decoder finds its tensors, whatever the file format. Names are a module's path without
+// the
 // ".weight" or ".bias" at its end.
 #pragma once
 
@@ -13,8 +14,8 @@ namespace mlxr {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  // The module's weight, nullopt when there is none. Throws Error{kUnsupported} for a tensor that is
-  // there in a format this build cannot use.
+  // The module's weight, nullopt when there is none. Throws Error{kUnsupported} for a tensor that
+  // is there in a format this build cannot use.
   virtual std::optional<WeightView> weight(const std::string& module) const = 0;
   virtual std::optional<WeightView> bias(const std::string& module) const = 0;
   // For error messages: the file or folder.

@@ -93,8 +93,9 @@ class Converter {
 ConvertReport convert_to_gguf(const std::filesystem::path& folder, const std::filesystem::path& out,
                               QuantFormat type) {
   if (info(type).quantize == nullptr) {
-    throw Error(ErrorCode::kUnsupported, "this build reads " + std::string(info(type).name) +
-                                             " but does not write it; it writes F32, F16, BF16, Q8_0");
+    throw Error(ErrorCode::kUnsupported,
+                "this build reads " + std::string(info(type).name) +
+                    " but does not write it; it writes F32, F16, BF16, Q8_0");
   }
   const OpenedModel model = open_folder_model(folder, false);
   check_spec(model.spec, folder.string());

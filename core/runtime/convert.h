@@ -14,8 +14,8 @@ struct ConvertReport {
 
 // Matrices are written in `type` (F16 where their rows are not whole blocks of it), vectors in F32;
 // tokenizer, chat template and sampling defaults go along. The file appears when it is complete.
-// Throws Error{kUnsupported} for a type that this build cannot write, a tokenizer or RoPE scaling that
-// GGUF cannot express; Error{kCorruptFile} and Error{kNotFound} as load_model does.
+// Throws Error{kUnsupported} for a type that this build cannot write, a tokenizer or RoPE scaling
+// that GGUF cannot express; Error{kCorruptFile} and Error{kNotFound} as load_model does.
 ConvertReport convert_to_gguf(const std::filesystem::path& folder, const std::filesystem::path& out,
                               QuantFormat type);
 

@@ -56,7 +56,8 @@ struct Engine::Impl {
   std::optional<Pager> pager;
   std::vector<KvLayer> layers;
   RopeFrequencies rope;
-  std::optional<mx::Stream> stream;  // made by the thread that steps: MLX's streams belong to threads
+  std::optional<mx::Stream>
+      stream;  // made by the thread that steps: MLX's streams belong to threads
 
   void check(std::span<const SequenceSlice> slices) const;
   void reserve(std::span<const SequenceSlice> slices) const;
@@ -76,10 +77,9 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options,
   const int64_t bytes = options.kv_bytes > 0 ? options.kv_bytes : default_kv_bytes(shape, context);
   const int64_t blocks = bytes / shape.block_bytes();
   if (blocks < 1) {
-    throw Error(ErrorCode::kOutOfMemory, "a KV cache of " + std::to_string(bytes) +
-                                             " bytes holds no block of " +
-                                             std::to_string(shape.block_bytes()) +
-                                             " bytes; set a larger kv_bytes");
+    throw Error(ErrorCode::kOutOfMemory,
+                "a KV cache of " + std::to_string(bytes) + " bytes holds no block of " +
+                    std::to_string(shape.block_bytes()) + " bytes; set a larger kv_bytes");
   }
   // The window is what the model and the memory allow, fixed here: it never depends on a request.
   context = std::min(context, blocks * shape.block_tokens);
@@ -104,7 +104,8 @@ void Engine::Impl::check(std::span<const SequenceSlice> slices) const {
   const int32_t vocab = model->spec.vocab;
   for (const SequenceSlice& slice : slices) {
     if (slice.kv == nullptr || slice.tokens.empty()) {
-      throw Error(ErrorCode::kInvalidArgument, "[Engine::step] a slice has no sequence or no tokens");
+      throw Error(ErrorCode::kInvalidArgument,
+                  "[Engine::step] a slice has no sequence or no tokens");
     }
     const int64_t end = slice.kv->length() + static_cast<int64_t>(slice.tokens.size());
     if (end > context) {

@@ -17,10 +17,10 @@ namespace mlxr {
 enum class KvType { kF32, kF16 };
 
 struct EngineOptions {
-  int32_t context_length = 0;     // tokens a sequence may hold; 0: what the model was trained for
-  int64_t kv_bytes = 0;           // size of the KV arena; 0: four full contexts
+  int32_t context_length = 0;  // tokens a sequence may hold; 0: what the model was trained for
+  int64_t kv_bytes = 0;        // size of the KV arena; 0: four full contexts
   KvType kv_type = KvType::kF16;
-  int32_t kv_block_tokens = 32;   // 16 or 32
+  int32_t kv_block_tokens = 32;  // 16 or 32
 };
 
 // A sequence's part in a step: these tokens follow what its KV holds.

@@ -1,5 +1,5 @@
-// A model in a folder: config.json, safetensors (plain or MLX-quantised), tokenizer.json and the small
-// files beside them.
+// A model in a folder: config.json, safetensors (plain or MLX-quantised), tokenizer.json and the
+// small files beside them.
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
@@ -16,7 +16,8 @@ using nlohmann::json;
 json read_json(const fs::path& path) {
   json value = json::parse(read_file(path), nullptr, false);
   if (!value.is_object()) {
-    throw Error(ErrorCode::kCorruptFile, path.string() + " is not a JSON object; download it again");
+    throw Error(ErrorCode::kCorruptFile,
+                path.string() + " is not a JSON object; download it again");
   }
   return value;
 }
@@ -89,8 +90,8 @@ void read_text(const fs::path& folder, const json& config, OpenedModel& out) {
   out.default_sampling = sampling_defaults(generation);
   const std::string source = template_source(folder, tokenizer_config);
   if (!source.empty()) {
-    out.chat_template = std::make_shared<ChatTemplate>(
-        source, token_text(tokenizer_config, "bos_token"), eos);
+    out.chat_template =
+        std::make_shared<ChatTemplate>(source, token_text(tokenizer_config, "bos_token"), eos);
   }
 }
 
@@ -113,7 +114,8 @@ namespace {
 OpenedModel open_folder(const fs::path& folder, bool with_text) {
   const fs::path config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
-    throw Error(ErrorCode::kNotFound, folder.string() + " holds no config.json: not a model folder");
+    throw Error(ErrorCode::kNotFound,
+                folder.string() + " holds no config.json: not a model folder");
   }
   const std::string where = config_path.string();
   const json config = read_json(config_path);

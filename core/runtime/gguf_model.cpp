@@ -55,8 +55,7 @@ GgufVocab read_vocab(const GgufFile& file) {
   const bool sentencepiece = vocab.model == "llama";
   vocab.add_bos = file.boolean("tokenizer.ggml.add_bos_token").value_or(sentencepiece);
   vocab.add_eos = file.boolean("tokenizer.ggml.add_eos_token").value_or(false);
-  vocab.add_space_prefix =
-      file.boolean("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);
+  vocab.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);
   return vocab;
 }
 
@@ -86,7 +85,8 @@ SamplingParams read_sampling(const GgufFile& file) {
   read("temp", params.temperature);
   read("top_p", params.top_p);
   read("min_p", params.min_p);
-  if (const auto k = file.integer("general.sampling.top_k")) params.top_k = static_cast<int32_t>(*k);
+  if (const auto k = file.integer("general.sampling.top_k"))
+    params.top_k = static_cast<int32_t>(*k);
   return params;
 }
 
@@ -96,8 +96,9 @@ OpenedModel open_gguf_model(const std::filesystem::path& path, bool with_text) {
   const auto file = GgufFile::open(path);
   const auto architecture = file->text("general.architecture");
   if (!architecture) {
-    throw Error(ErrorCode::kCorruptFile,
-                path.string() + " does not name its architecture (general.architecture is missing)");
+    throw Error(
+        ErrorCode::kCorruptFile,
+        path.string() + " does not name its architecture (general.architecture is missing)");
   }
   const Family& family = family_of_gguf(*architecture, path.string());
   OpenedModel out;

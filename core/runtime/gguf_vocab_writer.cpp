@@ -18,7 +18,8 @@ constexpr int64_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
 json read_object(const fs::path& path) {
   if (!fs::exists(path)) return json::object();
   json value = json::parse(read_file(path), nullptr, false);
-  if (!value.is_object()) throw Error(ErrorCode::kCorruptFile, path.string() + " is not a JSON object");
+  if (!value.is_object())
+    throw Error(ErrorCode::kCorruptFile, path.string() + " is not a JSON object");
   return value;
 }
 
@@ -87,9 +88,9 @@ Vocab read_tokens(const json& tokenizer, int32_t size) {
 std::vector<std::string> read_merges(const json& model) {
   std::vector<std::string> merges;
   for (const json& merge : model.at("merges")) {
-    merges.push_back(merge.is_string() ? merge.get<std::string>()
-                                       : merge.at(0).get<std::string>() + " " +
-                                             merge.at(1).get<std::string>());
+    merges.push_back(merge.is_string()
+                         ? merge.get<std::string>()
+                         : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>());
   }
   return merges;
 }
@@ -97,7 +98,7 @@ std::vector<std::string> read_merges(const json& model) {
 void add_special(const json& config, const char* key, const char* name, const Vocab& vocab,
                  GgufWriter& writer) {
   const json value = config.value(key, json());
-  const std::string text = value.is_object() ? value.value("content", "")
+  const std::string text = value.is_object()   ? value.value("content", "")
                            : value.is_string() ? value.get<std::string>()
                                                : "";
   if (text.empty()) return;
@@ -130,8 +131,9 @@ void write_gguf_vocab(const fs::path& folder, int32_t size, GgufWriter& writer) 
   try {
     const json& model = tokenizer.at("model");
     if (model.value("type", "") != "BPE" || model.value("byte_fallback", false)) {
-      throw Error(ErrorCode::kUnsupported,
-                  path.string() + " is not a byte-level BPE tokenizer, the kind that is written so far");
+      throw Error(
+          ErrorCode::kUnsupported,
+          path.string() + " is not a byte-level BPE tokenizer, the kind that is written so far");
     }
     Vocab vocab = read_tokens(tokenizer, size);
     const json config = read_object(folder / "tokenizer_config.json");
@@ -145,9 +147,8 @@ void write_gguf_vocab(const fs::path& folder, int32_t size, GgufWriter& writer) 
     writer.add("tokenizer.ggml.tokens", GgufArray(std::move(vocab.tokens)));
     writer.add("tokenizer.ggml.token_type", GgufArray(std::move(vocab.types)));
     writer.add("tokenizer.ggml.merges", GgufArray(read_merges(model)));
-    std::string chat = fs::exists(folder / "chat_template.jinja")
-                           ? read_file(folder / "chat_template.jinja")
-                           : "";
+    std::string chat =
+        fs::exists(folder / "chat_template.jinja") ? read_file(folder / "chat_template.jinja") : "";
     if (chat.empty() && config.contains("chat_template") && config["chat_template"].is_string()) {
       chat = config["chat_template"].get<std::string>();
     }

@@ -11,9 +11,12 @@ namespace fs = std::filesystem;
 
 const char* to_string(ModelFormat format) {
   switch (format) {
-    case ModelFormat::kGguf: return "gguf";
-    case ModelFormat::kSafetensors: return "safetensors";
-    case ModelFormat::kMlx: return "mlx";
+    case ModelFormat::kGguf:
+      return "gguf";
+    case ModelFormat::kSafetensors:
+      return "safetensors";
+    case ModelFormat::kMlx:
+      return "mlx";
   }
   return "";
 }

@@ -21,11 +21,11 @@ const char* to_string(ModelFormat format);
 // What a file says of itself, read without touching weights.
 struct ModelFacts {
   ModelFormat format = ModelFormat::kGguf;
-  std::string architecture;      // as the file says: "llama"
-  std::string quantization;      // the format of most weight bytes: "Q8_0", "BF16", "MLX4-G64"
+  std::string architecture;  // as the file says: "llama"
+  std::string quantization;  // the format of most weight bytes: "Q8_0", "BF16", "MLX4-G64"
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
-  int32_t context_length = 0;    // what the model was trained for, tokens
+  int32_t context_length = 0;  // what the model was trained for, tokens
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
   int32_t layers = 0;
@@ -36,10 +36,10 @@ struct Model {
   std::filesystem::path path;
   ModelFacts facts;
   ModelSpec spec;
-  std::shared_ptr<const Tokenizer> tokenizer;          // null when the model has none
-  std::shared_ptr<const ChatTemplate> chat_template;   // null when the model has none
-  std::vector<int32_t> stop_tokens;                    // end-of-turn and end-of-text ids
-  SamplingParams default_sampling;                     // from generation_config.json, where present
+  std::shared_ptr<const Tokenizer> tokenizer;         // null when the model has none
+  std::shared_ptr<const ChatTemplate> chat_template;  // null when the model has none
+  std::vector<int32_t> stop_tokens;                   // end-of-turn and end-of-text ids
+  SamplingParams default_sampling;                    // from generation_config.json, where present
   std::shared_ptr<const DecoderWeights> weights;
 };
 

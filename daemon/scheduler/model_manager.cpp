@@ -67,7 +67,8 @@ struct ModelManager::Impl {
   mutable std::mutex mutex;
   std::vector<std::filesystem::path> paths;  // configured and added; one a name
   bool draining = false;
-  // A load in flight or done. Keyed by name; the path tells when a name has come to mean another file.
+  // A load in flight or done. Keyed by name; the path tells when a name has come to mean another
+  // file.
   struct Slot {
     std::filesystem::path path;
     std::shared_future<ServedPtr> model;
@@ -77,7 +78,7 @@ struct ModelManager::Impl {
   CatalogSources sources() const {
     // The first model that the user named, else the built-in one; add_path never changes it.
     const auto& named = options.model_paths;
-    const std::string preferred = !named.empty()            ? model_name(named.front())
+    const std::string preferred = !named.empty()          ? model_name(named.front())
                                   : options.default_model ? model_name(*options.default_model)
                                                           : "";
     return {.paths = paths,
@@ -151,8 +152,7 @@ ServedPtr ModelManager::acquire(const std::string& name) {
       lock.unlock();
       return future.get();  // waits for a load in flight; rethrows its failure
     }
-    impl_->slots.insert_or_assign(entry.name,
-                                  Impl::Slot{entry.path, promise.get_future().share()});
+    impl_->slots.insert_or_assign(entry.name, Impl::Slot{entry.path, promise.get_future().share()});
   }
   try {
     ServedPtr model = impl_->load(entry);
@@ -206,8 +206,9 @@ bool ModelManager::unload(const std::string& name) {
 ModelEntry ModelManager::add_path(const std::filesystem::path& path) {
   if (!is_model_path(path)) {
     throw Error(ErrorCode::kNotFound,
-                path.string() + " is not a model: give a .gguf file, or a folder with config.json "
-                                "and .safetensors files");
+                path.string() +
+                    " is not a model: give a .gguf file, or a folder with config.json "
+                    "and .safetensors files");
   }
   const std::filesystem::path absolute = std::filesystem::weakly_canonical(path);
   const std::string name = model_name(absolute);
@@ -225,7 +226,8 @@ void ModelManager::drain(std::chrono::milliseconds timeout) {
   }
   const auto deadline = Clock::now() + timeout;
   for (const ServedPtr& model : impl_->ready()) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     model->scheduler().drain(std::max(left, std::chrono::milliseconds(0)));
   }
 }

@@ -34,7 +34,8 @@ struct LoadedModelInfo {
   int64_t loaded_at = 0;  // unix seconds
 };
 
-// A model that answers requests. Held by shared_ptr while a request uses it; unloading waits for that.
+// A model that answers requests. Held by shared_ptr while a request uses it; unloading waits for
+// that.
 class ServedModel {
  public:
   ServedModel(std::string name, std::unique_ptr<Scheduler> scheduler, SamplingParams defaults,
@@ -55,12 +56,12 @@ class ServedModel {
 };
 
 struct ModelManagerOptions {
-  int threads = 0;                                    // 0: usable cores
+  int threads = 0;  // 0: usable cores
   SchedulerOptions scheduler;
   EngineOptions engine;
-  std::vector<std::filesystem::path> model_folders;   // scanned for .gguf files and model folders
-  std::vector<std::filesystem::path> model_paths;     // served under their base names
-  std::optional<std::filesystem::path> default_model; // the built-in model's file
+  std::vector<std::filesystem::path> model_folders;    // scanned for .gguf files and model folders
+  std::vector<std::filesystem::path> model_paths;      // served under their base names
+  std::optional<std::filesystem::path> default_model;  // the built-in model's file
 };
 
 class ModelManager {

@@ -29,8 +29,8 @@ std::vector<std::string> nearest_names(std::string_view wanted,
   std::vector<std::pair<size_t, std::string>> near;
   for (const std::string& name : names) {
     const size_t distance = edit_distance(wanted, name);
-    const bool holds = name.find(wanted) != std::string::npos ||
-                       wanted.find(name) != std::string_view::npos;
+    const bool holds =
+        name.find(wanted) != std::string::npos || wanted.find(name) != std::string_view::npos;
     if (holds || distance <= wanted.size() / 2) near.emplace_back(holds ? 0 : distance, name);
   }
   std::sort(near.begin(), near.end());

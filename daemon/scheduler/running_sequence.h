@@ -28,8 +28,8 @@ class RunningSequence {
 
   KvSequence* kv() { return kv_ ? &*kv_ : nullptr; }
   void start(Pager& pager);
-  // Gives the KV back; it is computed again from the tokens when the sequence starts anew. The answer
-  // does not change: a row's result does not depend on how its prompt was chunked.
+  // Gives the KV back; it is computed again from the tokens when the sequence starts anew. The
+  // answer does not change: a row's result does not depend on how its prompt was chunked.
   void preempt() { kv_.reset(); }
 
   // Samples from the logits of the last pending token, tells the owner, and returns true when the

@@ -26,7 +26,8 @@ int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
 }  // namespace
 
 // Invariants: `running` sequences hold KV, in order of arrival; `waiting` ones hold none. Only the
-// scheduler's thread touches either; other threads leave requests in `arrived` and ids in `cancelled`.
+// scheduler's thread touches either; other threads leave requests in `arrived` and ids in
+// `cancelled`.
 struct Scheduler::Impl {
   std::unique_ptr<StepEngine> engine;
   SchedulerOptions options;
@@ -147,10 +148,10 @@ std::vector<SequenceSlice> Scheduler::Impl::compose(std::vector<RunningSequence*
     const int64_t count = std::min({pending, share, budget});
     if (count <= 0) break;
     const bool complete = count == pending;
-    slices.push_back({.kv = s->kv(),
-                      .tokens = s->pending().first(static_cast<size_t>(count)),
-                      .logits = complete ? SequenceSlice::Logits::kLast
-                                         : SequenceSlice::Logits::kNone});
+    slices.push_back(
+        {.kv = s->kv(),
+         .tokens = s->pending().first(static_cast<size_t>(count)),
+         .logits = complete ? SequenceSlice::Logits::kLast : SequenceSlice::Logits::kNone});
     members.push_back(s.get());
     budget -= count;
   }

@@ -17,39 +17,39 @@
 namespace mlxr {
 
 struct GenerateRequest {
-  std::vector<int32_t> prompt;     // at least one token
+  std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
-  int32_t max_tokens = -1;         // -1: the rest of the context window
-  std::vector<std::string> stop;   // stop strings; not part of the answer
-  bool ignore_eos = false;         // do not stop at the model's stop tokens
-  int n_logprobs = -1;             // -1: none; 0: the chosen token's; n: also the n best
-  bool show_special = false;       // control tokens appear in the text
+  int32_t max_tokens = -1;        // -1: the rest of the context window
+  std::vector<std::string> stop;  // stop strings; not part of the answer
+  bool ignore_eos = false;        // do not stop at the model's stop tokens
+  int n_logprobs = -1;            // -1: none; 0: the chosen token's; n: also the n best
+  bool show_special = false;      // control tokens appear in the text
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };
 
 struct GenerateUsage {
   int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;       // prompt tokens whose KV was reused
-  int32_t generated_tokens = 0;    // the stop token included
+  int32_t cached_tokens = 0;     // prompt tokens whose KV was reused
+  int32_t generated_tokens = 0;  // the stop token included
   double queue_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
 };
 
 struct GeneratedLogprob {
-  std::string bytes;               // of the token
+  std::string bytes;  // of the token
   SampledToken sampled;
 };
 
 // What a request's owner hears. Any number of text events, then exactly one final event.
 struct GenerateEvent {
-  std::string text;                      // may be empty; never ends inside a character
-  std::vector<int32_t> tokens;           // ids that this event accounts for
+  std::string text;             // may be empty; never ends inside a character
+  std::vector<int32_t> tokens;  // ids that this event accounts for
   std::vector<GeneratedLogprob> logprobs;
   bool final = false;
   FinishReason reason = FinishReason::kStop;  // in the final event
   std::string error;                          // of kError: one sentence
   ErrorCode error_code = ErrorCode::kInternal;
-  GenerateUsage usage;                        // in the final event
+  GenerateUsage usage;  // in the final event
 };
 
 // Called on the scheduler's thread; must not block and must not throw.

@@ -1,4 +1,5 @@
-// What the scheduler needs of an engine, so that its tests can drive it with one that computes nothing.
+// What the scheduler needs of an engine, so that its tests can drive it with one that computes
+// nothing.
 #pragma once
 
 #include <memory>

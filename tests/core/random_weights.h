@@ -50,14 +50,24 @@ struct RandomWeight {
 // Byte offsets of the float16 fields of a block, ended by -1.
 inline std::vector<int> half_fields(QuantFormat format) {
   switch (format) {
-    case QuantFormat::kQ4_0: case QuantFormat::kQ5_0: case QuantFormat::kQ8_0: return {0};
-    case QuantFormat::kQ4_1: case QuantFormat::kQ5_1: case QuantFormat::kQ4_K:
-    case QuantFormat::kQ5_K: return {0, 2};
+    case QuantFormat::kQ4_0:
+    case QuantFormat::kQ5_0:
+    case QuantFormat::kQ8_0:
+      return {0};
+    case QuantFormat::kQ4_1:
+    case QuantFormat::kQ5_1:
+    case QuantFormat::kQ4_K:
+    case QuantFormat::kQ5_K:
+      return {0, 2};
     case QuantFormat::kQ2_K:
-      return {static_cast<int>(offsetof(BlockQ2_K, d)), static_cast<int>(offsetof(BlockQ2_K, dmin))};
-    case QuantFormat::kQ3_K: return {static_cast<int>(offsetof(BlockQ3_K, d))};
-    case QuantFormat::kQ6_K: return {static_cast<int>(offsetof(BlockQ6_K, d))};
-    default: return {};
+      return {static_cast<int>(offsetof(BlockQ2_K, d)),
+              static_cast<int>(offsetof(BlockQ2_K, dmin))};
+    case QuantFormat::kQ3_K:
+      return {static_cast<int>(offsetof(BlockQ3_K, d))};
+    case QuantFormat::kQ6_K:
+      return {static_cast<int>(offsetof(BlockQ6_K, d))};
+    default:
+      return {};
   }
 }
 
@@ -70,8 +80,7 @@ inline void put_scalar(std::vector<std::byte>& out, size_t index, QuantFormat fo
   if (format == QuantFormat::kF32) {
     std::memcpy(out.data() + index * 4, &value, 4);
   } else {
-    const uint16_t half =
-        format == QuantFormat::kF16 ? f32_to_f16(value) : f32_to_bf16(value);
+    const uint16_t half = format == QuantFormat::kF16 ? f32_to_f16(value) : f32_to_bf16(value);
     std::memcpy(out.data() + index * 2, &half, 2);
   }
 }
@@ -97,8 +106,8 @@ inline RandomWeight random_weight(QuantFormat format, int64_t rows, int64_t cols
   return w;
 }
 
-inline RandomWeight random_affine(int32_t bits, int32_t group, QuantFormat scale_format, int64_t rows,
-                                  int64_t cols, uint32_t seed) {
+inline RandomWeight random_affine(int32_t bits, int32_t group, QuantFormat scale_format,
+                                  int64_t rows, int64_t cols, uint32_t seed) {
   std::mt19937 random(seed);
   RandomWeight w{.format = QuantFormat::kMlxAffine,
                  .rows = rows,

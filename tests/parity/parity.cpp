@@ -1,7 +1,7 @@
-// mlxr-parity DIR...: runs golden folders (config.json, model.safetensors, golden.safetensors) through
-// the product's loader, graph and engine, and compares logits and greedy tokens with the reference.
-// A DIR without golden.safetensors is searched one level down. Architectures that this build does not
-// run are skipped; exit status 1 when a case fails or nothing was run.
+// mlxr-parity DIR...: runs golden folders (config.json, model.safetensors, golden.safetensors)
+// through the product's loader, graph and engine, and compares logits and greedy tokens with the
+// reference. A DIR without golden.safetensors is searched one level down. Architectures that this
+// build does not run are skipped; exit status 1 when a case fails or nothing was run.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -59,8 +59,7 @@ Result run_case(const fs::path& folder, const std::shared_ptr<ThreadPool>& threa
 
   Engine engine(model, {.kv_type = KvType::kF32}, threads);
   KvSequence sequence = engine.new_sequence();
-  const SequenceSlice prompt{
-      .kv = &sequence, .tokens = ids, .logits = SequenceSlice::Logits::kAll};
+  const SequenceSlice prompt{.kv = &sequence, .tokens = ids, .logits = SequenceSlice::Logits::kAll};
   StepLogits out = engine.step(std::span(&prompt, 1));
 
   Result result;

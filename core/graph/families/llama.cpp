@@ -1,5 +1,5 @@
-// Llama 1, 2 and 3 and models of the same shape: pre-norm RMSNorm, grouped-query attention with RoPE,
-// SwiGLU. Biases are used where a file has them.
+// Llama 1, 2 and 3 and models of the same shape: pre-norm RMSNorm, grouped-query attention with
+// RoPE, SwiGLU. Biases are used where a file has them.
 #include "core/base/error.h"
 #include "core/formats/gguf_reader.h"
 #include "core/formats/gguf_writer.h"
@@ -35,8 +35,8 @@ ModelSpec from_gguf(const GgufFile& file) {
   ModelSpec spec;
   spec.architecture = "llama";
   const WeightView* embedding = file.find("token_embd.weight");
-  spec.vocab = embedding ? static_cast<int32_t>(embedding->rows())
-                         : gguf_integer(file, "llama.vocab_size");
+  spec.vocab =
+      embedding ? static_cast<int32_t>(embedding->rows()) : gguf_integer(file, "llama.vocab_size");
   spec.hidden = gguf_integer(file, "llama.embedding_length");
   spec.layers = gguf_integer(file, "llama.block_count");
   spec.heads = gguf_integer(file, "llama.attention.head_count");
@@ -45,8 +45,8 @@ ModelSpec from_gguf(const GgufFile& file) {
                                spec.heads > 0 ? spec.hidden / spec.heads : 0);
   spec.ffn = gguf_integer(file, "llama.feed_forward_length");
   spec.context = gguf_integer(file, "llama.context_length");
-  spec.norm_eps = static_cast<float>(
-      file.number("llama.attention.layer_norm_rms_epsilon").value_or(1e-5));
+  spec.norm_eps =
+      static_cast<float>(file.number("llama.attention.layer_norm_rms_epsilon").value_or(1e-5));
   spec.tied_embeddings = file.find("output.weight") == nullptr;
   spec.rope = gguf_rope(file, "llama", spec.head_dim, spec.context);
   spec.rope.interleaved = true;  // GGUF permutes Llama's Q and K rows so

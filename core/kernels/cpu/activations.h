@@ -17,12 +17,12 @@ namespace mlxr::cpu {
 struct QuantizedActivations {
   int64_t columns = 0;
   int64_t k = 0;
-  std::vector<int8_t> q;        // [columns, k]
-  std::vector<float> scales;    // [columns, k / 32]
-  std::vector<int32_t> sum32;   // [columns, k / 32] sums of q
-  std::vector<int32_t> sum16;   // [columns, k / 16]
-  std::vector<float> fsum32;    // [columns, k / 32] scale * sum32
-  std::vector<float> fsum16;    // [columns, k / 16] scale * sum16
+  std::vector<int8_t> q;       // [columns, k]
+  std::vector<float> scales;   // [columns, k / 32]
+  std::vector<int32_t> sum32;  // [columns, k / 32] sums of q
+  std::vector<int32_t> sum16;  // [columns, k / 16]
+  std::vector<float> fsum32;   // [columns, k / 32] scale * sum32
+  std::vector<float> fsum16;   // [columns, k / 16] scale * sum16
 };
 
 // One column group as a kernel sees it: both forms, the quantised one absent where nobody needs it.
@@ -36,11 +36,11 @@ struct ActivationView {
 
 // True when matrices of this format read the int8 form.
 inline bool needs_quantized_activations(QuantFormat format) {
-  return format != QuantFormat::kF32 && format != QuantFormat::kF16 &&
-         format != QuantFormat::kBF16;
+  return format != QuantFormat::kF32 && format != QuantFormat::kF16 && format != QuantFormat::kBF16;
 }
 
-// Quantises columns x[c * stride + i], i < k (a multiple of 32): symmetric int8, scale max|x| / 127.
+// Quantises columns x[c * stride + i], i < k (a multiple of 32): symmetric int8, scale max|x| /
+// 127.
 void quantize_activations(const float* x, int64_t stride, int64_t columns, int64_t k,
                           QuantizedActivations& out, ThreadPool& pool);
 

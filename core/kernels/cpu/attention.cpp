@@ -32,7 +32,8 @@ void widen(const void* from, bool f16, int64_t n, float* to) {
   const auto* half = static_cast<const hwy::float16_t*>(from);
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, half + i)), d, to + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, half + i)), d, to + i);
   for (; i < n; ++i) {
     uint16_t bits;
     std::memcpy(&bits, half + i, 2);
@@ -60,8 +61,8 @@ HWY_INLINE void score_queries(const float* const* q, const float* kt, int64_t he
 }
 
 struct Block {
-  const float* k;      // [head_dim, block_tokens]
-  const float* v;      // [block_tokens, padded_dim]
+  const float* k;       // [head_dim, block_tokens]
+  const float* v;       // [block_tokens, padded_dim]
   int64_t first, last;  // tokens of this block that the query sees: [first, last)
 };
 
@@ -126,7 +127,8 @@ void attention_target(const KvLayerRef& layer, const AttentionParams& params, in
       params.window > 0 ? std::max<int64_t>(0, position - params.window + 1) : 0;
   for (int64_t b = first_seen / bt; b <= last_position / bt; ++b) {
     const int64_t at =
-        (static_cast<int64_t>(blocks[static_cast<size_t>(b)]) * layer.kv_heads + kv_head) * bt * dim;
+        (static_cast<int64_t>(blocks[static_cast<size_t>(b)]) * layer.kv_heads + kv_head) * bt *
+        dim;
     widen(static_cast<const char*>(layer.k) + at * width, layer.f16, bt * dim, s.k.data());
     for (int64_t t = 0; t < std::min(bt, last_position + 1 - b * bt); ++t) {
       widen(static_cast<const char*>(layer.v) + (at + t * dim) * width, layer.f16, dim,

@@ -51,7 +51,8 @@ void rms_norm_target(const float* x, const float* weight, float eps, int64_t n, 
 void add_target(const float* x, const float* y, int64_t n, float* out) {
   const D d;
   for_lanes(
-      n, [&](int64_t i) { hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, out + i); },
+      n,
+      [&](int64_t i) { hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, out + i); },
       [&](int64_t i) { out[i] = x[i] + y[i]; });
 }
 

@@ -16,7 +16,8 @@ void add(const float* x, const float* y, int64_t n, float* out);
 void swiglu(float* gate, const float* up, int64_t n);
 
 // Rotates the first 2 * half elements of a head by cos/sin[half] (Su et al. 2021), in place.
-// interleaved: pairs are (2i, 2i + 1), as GGUF's Llama stores them; else (i, i + half), as Hugging Face.
+// interleaved: pairs are (2i, 2i + 1), as GGUF's Llama stores them; else (i, i + half), as Hugging
+// Face.
 void rope(float* head, const float* cos, const float* sin, int64_t half, bool interleaved);
 
 }  // namespace mlxr::cpu

@@ -44,8 +44,8 @@ HWY_INLINE VU8 split_nibbles(const uint8_t* p) {
 HWY_INLINE VU8 spread_bits(const uint8_t* p, uint8_t value) {
   int32_t bits;
   std::memcpy(&bits, p, 4);
-  const __m256i which = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
-                                           0x0303030303030303);
+  const __m256i which =
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
   const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), which);
   const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
   const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
@@ -162,10 +162,14 @@ struct FormatQ8_0 : FormatBase<BlockQ8_0, 32, kWideOffset, true, false> {
 HWY_INLINE VU8 load_crumbs(const uint8_t* qs, int j) {
   const VU8 v = load_bytes(qs + 32 * (j / 4));
   switch (j % 4) {
-    case 0: return mask_bytes(v, 3);
-    case 1: return mask_bytes(shift_bytes<2>(v), 3);
-    case 2: return mask_bytes(shift_bytes<4>(v), 3);
-    default: return mask_bytes(shift_bytes<6>(v), 3);
+    case 0:
+      return mask_bytes(v, 3);
+    case 1:
+      return mask_bytes(shift_bytes<2>(v), 3);
+    case 2:
+      return mask_bytes(shift_bytes<4>(v), 3);
+    default:
+      return mask_bytes(shift_bytes<6>(v), 3);
   }
 }
 
@@ -196,7 +200,8 @@ struct FormatQ3_K : FormatBase<BlockQ3_K, 16, 4, false, false> {
     const uint8_t* packed = b + offsetof(BlockQ3_K, scales);
     const VI32 low[2] = {gather_words(packed, s), gather_words(packed + 4, s)};
     const VI32 high = gather_words(packed + 8, s);
-    // Scales 4i .. 4i + 3: a nibble of word i % 2, and two bits of the third word (unpack_scales_k3).
+    // Scales 4i .. 4i + 3: a nibble of word i % 2, and two bits of the third word
+    // (unpack_scales_k3).
     const VI32 nibbles[4] = {low[0], low[1], shift_words<4>(low[0]), shift_words<4>(low[1])};
     const VI32 crumbs[4] = {high, shift_words<2>(high), shift_words<4>(high), shift_words<6>(high)};
     const VF32 dv = gather_f16(b + offsetof(BlockQ3_K, d), s);
@@ -222,8 +227,8 @@ HWY_INLINE void scales_k4(const uint8_t* b, int64_t s, float (*d)[8], float (*m)
   store_scaled_bytes<false>(mask_words(first, 0x3f3f3f3f), dv, d);
   store_scaled_bytes<false>(hn::Or(mask_words(third, 0x0f0f0f0f), top_bits(first)), dv, d + 4);
   store_scaled_bytes<false>(mask_words(second, 0x3f3f3f3f), mv, m);
-  store_scaled_bytes<false>(
-      hn::Or(mask_words(shift_words<4>(third), 0x0f0f0f0f), top_bits(second)), mv, m + 4);
+  store_scaled_bytes<false>(hn::Or(mask_words(shift_words<4>(third), 0x0f0f0f0f), top_bits(second)),
+                            mv, m + 4);
 }
 
 HWY_INLINE VU8 load_nibble_plane(const uint8_t* qs, int j) {
@@ -332,26 +337,43 @@ struct FormatAffine {
 template <class Visit>
 HWY_INLINE void visit_format(const MatrixRef& w, Visit visit) {
   switch (w.format) {
-    case QuantFormat::kQ4_0: return visit(InBlock<FormatQ4_0>());
-    case QuantFormat::kQ4_1: return visit(InBlock<FormatQ4_1>());
-    case QuantFormat::kQ5_0: return visit(InBlock<FormatQ5_0>());
-    case QuantFormat::kQ5_1: return visit(InBlock<FormatQ5_1>());
-    case QuantFormat::kQ8_0: return visit(InBlock<FormatQ8_0>());
-    case QuantFormat::kQ2_K: return visit(InBlock<FormatQ2_K>());
-    case QuantFormat::kQ3_K: return visit(InBlock<FormatQ3_K>());
-    case QuantFormat::kQ4_K: return visit(InBlock<FormatQ4_K>());
-    case QuantFormat::kQ5_K: return visit(InBlock<FormatQ5_K>());
-    case QuantFormat::kQ6_K: return visit(InBlock<FormatQ6_K>());
+    case QuantFormat::kQ4_0:
+      return visit(InBlock<FormatQ4_0>());
+    case QuantFormat::kQ4_1:
+      return visit(InBlock<FormatQ4_1>());
+    case QuantFormat::kQ5_0:
+      return visit(InBlock<FormatQ5_0>());
+    case QuantFormat::kQ5_1:
+      return visit(InBlock<FormatQ5_1>());
+    case QuantFormat::kQ8_0:
+      return visit(InBlock<FormatQ8_0>());
+    case QuantFormat::kQ2_K:
+      return visit(InBlock<FormatQ2_K>());
+    case QuantFormat::kQ3_K:
+      return visit(InBlock<FormatQ3_K>());
+    case QuantFormat::kQ4_K:
+      return visit(InBlock<FormatQ4_K>());
+    case QuantFormat::kQ5_K:
+      return visit(InBlock<FormatQ5_K>());
+    case QuantFormat::kQ6_K:
+      return visit(InBlock<FormatQ6_K>());
     case QuantFormat::kMlxAffine:
       switch (w.bits) {
-        case 2: return visit(FormatAffine<2>());
-        case 3: return visit(FormatAffine<3>());
-        case 4: return visit(FormatAffine<4>());
-        case 5: return visit(FormatAffine<5>());
-        case 6: return visit(FormatAffine<6>());
-        default: return visit(FormatAffine<8>());
+        case 2:
+          return visit(FormatAffine<2>());
+        case 3:
+          return visit(FormatAffine<3>());
+        case 4:
+          return visit(FormatAffine<4>());
+        case 5:
+          return visit(FormatAffine<5>());
+        case 6:
+          return visit(FormatAffine<6>());
+        default:
+          return visit(FormatAffine<8>());
       }
-    default: return;  // float formats have kernels of their own
+    default:
+      return;  // float formats have kernels of their own
   }
 }
 

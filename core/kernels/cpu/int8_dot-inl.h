@@ -1,6 +1,6 @@
-// Int8 dot products and small transposes for 256-bit and 512-bit x86 vectors: the few operations that
-// Highway 1.0 does not offer. Included once per target; empty where the target has no vector path
-// (rows are then decoded to float32 first).
+// Int8 dot products and small transposes for 256-bit and 512-bit x86 vectors: the few operations
+// that Highway 1.0 does not offer. Included once per target; empty where the target has no vector
+// path (rows are then decoded to float32 first).
 
 #if defined(MLXR_INT8_DOT_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXR_INT8_DOT_INL_H
@@ -25,9 +25,9 @@ using VU8 = hn::Vec<DU8>;
 using VI32 = hn::Vec<DI32>;
 using VF32 = hn::Vec<DF32>;
 
-// Weights of 8-bit formats use the whole byte. VNNI multiplies unsigned by signed, so they are shifted
-// by 128 and the shift is taken off the sum; AVX2's pairwise 16-bit sums would overflow then, so there
-// the sign moves to the activation instead. Both give the same exact integer.
+// Weights of 8-bit formats use the whole byte. VNNI multiplies unsigned by signed, so they are
+// shifted by 128 and the shift is taken off the sum; AVX2's pairwise 16-bit sums would overflow
+// then, so there the sign moves to the activation instead. Both give the same exact integer.
 inline constexpr int kWideOffset = MLXR_VNNI ? 128 : 0;
 
 // acc[i] + sum over j < 4 of w[4i + j] * a[4i + j]; w unsigned, at most 127; a in [-127, 127].
@@ -40,7 +40,8 @@ HWY_INLINE VI32 dot_narrow(VI32 acc, VU8 w, VI32 a) {
 #endif
 }
 
-// The same for the 8-bit formats: w is unsigned, shifted by kWideOffset, with VNNI and signed without.
+// The same for the 8-bit formats: w is unsigned, shifted by kWideOffset, with VNNI and signed
+// without.
 HWY_INLINE VI32 dot_wide(VI32 acc, VU8 w, VI32 a) {
 #if MLXR_VNNI
   return dot_narrow(acc, w, a);
@@ -88,8 +89,8 @@ HWY_INLINE VF32 gather_f16(const uint8_t* p, int64_t stride) {
     __builtin_memcpy(&bits, p + r * stride, 2);
     return bits;
   };
-  return VF32{_mm256_cvtph_ps(
-      _mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)))};
+  return VF32{
+      _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)))};
 }
 
 }  // namespace mlxr::cpu::HWY_NAMESPACE

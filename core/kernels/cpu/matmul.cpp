@@ -22,7 +22,8 @@
 MLXR_BEFORE_NAMESPACE();
 namespace mlxr::cpu::HWY_NAMESPACE {
 
-// Decodes rows to float32 one tile at a time: the path of targets and shapes without a vector kernel.
+// Decodes rows to float32 one tile at a time: the path of targets and shapes without a vector
+// kernel.
 void decoded_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
                   float* out, int64_t out_stride, MatmulScratch& scratch) {
   scratch.floats.resize(static_cast<size_t>(kFloatRows * w.cols));
@@ -45,7 +46,8 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
       return float_rows<LoadF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
     case QuantFormat::kBF16:
       return float_rows<LoadBF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
-    default: break;
+    default:
+      break;
   }
 #if MLXR_VECTOR_PATH
   // Up to this many columns, unpacking a block again for each four costs less than writing a panel.

@@ -79,8 +79,8 @@ HWY_NOINLINE void float_tile(const typename L::T* const* w, const float* const* 
 }
 
 template <class L, int R, int C = kFloatColumns>
-HWY_INLINE void float_tile_n(int n, const typename L::T* const* w, const float* const* x,
-                             int64_t k, float (*out)[kFloatRows]) {
+HWY_INLINE void float_tile_n(int n, const typename L::T* const* w, const float* const* x, int64_t k,
+                             float (*out)[kFloatRows]) {
   if constexpr (C > 0) {
     if (n == C) return float_tile<L, R, C>(w, x, k, out);
     return float_tile_n<L, R, C - 1>(n, w, x, k, out);

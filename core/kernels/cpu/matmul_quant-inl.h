@@ -1,5 +1,6 @@
-// Quantised matrix products: dot_rows for a few columns, panels and a tiled int8 GEMM for many. Both
-// follow the contract of matmul.h, so their results are bit-identical. Included once per target.
+// Quantised matrix products: dot_rows for a few columns, panels and a tiled int8 GEMM for many.
+// Both follow the contract of matmul.h, so their results are bit-identical. Included once per
+// target.
 
 #if defined(MLXR_MATMUL_QUANT_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXR_MATMUL_QUANT_INL_H
@@ -21,8 +22,8 @@ namespace mlxr::cpu::HWY_NAMESPACE {
 struct Column {
   const int8_t* q;
   const float* scales;
-  const int32_t* sums;   // every F::kSub elements
-  const float* fsums;    // the same, scaled
+  const int32_t* sums;  // every F::kSub elements
+  const float* fsums;   // the same, scaled
 };
 
 template <class F>
@@ -34,7 +35,8 @@ HWY_INLINE Column column_of(const QuantizedActivations& a, int64_t c) {
           (fine ? a.fsum16.data() : a.fsum32.data()) + c * subs};
 }
 
-// acc = fma(float(sum), d * s, acc), then the minimum: the one place where sub-blocks become floats.
+// acc = fma(float(sum), d * s, acc), then the minimum: the one place where sub-blocks become
+// floats.
 template <class F, class D>
 HWY_INLINE hn::Vec<D> accumulate(D df, hn::Vec<D> acc, hn::Vec<hn::RebindToSigned<D>> sum,
                                  const float* d, const float* m, const Column& a, int64_t sub) {
@@ -48,20 +50,25 @@ HWY_INLINE hn::Vec<D> accumulate(D df, hn::Vec<D> acc, hn::Vec<hn::RebindToSigne
 
 template <class F, class DI, class VW>
 HWY_INLINE hn::Vec<DI> dot(DI, hn::Vec<DI> acc, VW w, hn::Vec<DI> a) {
-  if constexpr (F::kWide) return dot_wide(acc, w, a);
-  else return dot_narrow(acc, w, a);
+  if constexpr (F::kWide)
+    return dot_wide(acc, w, a);
+  else
+    return dot_narrow(acc, w, a);
 }
 
 template <class F, class DI>
 HWY_INLINE hn::Vec<DI> remove_offset(DI di, hn::Vec<DI> sum, const Column& a, int64_t sub) {
-  if constexpr (F::kOffset == 0) return sum;
-  else return hn::Sub(sum, hn::Set(di, F::kOffset * a.sums[sub]));
+  if constexpr (F::kOffset == 0)
+    return sum;
+  else
+    return hn::Sub(sum, hn::Set(di, F::kOffset * a.sums[sub]));
 }
 
 // Asks for the lines of [p, p + bytes). Eight rows read side by side are more streams than the
 // hardware follows, so the next eight rows are asked for in the order they lie.
 HWY_INLINE void prefetch(const uint8_t* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
+  for (int64_t i = 0; i < bytes; i += 64)
+    _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
 }
 
 // Rows row .. row + 7 against C columns. Weights are read as they lie and unpacked once.
@@ -120,10 +127,18 @@ void dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Acti
       const int n = static_cast<int>(std::min<int64_t>(kColumns, x.columns - c));
       for (int i = 0; i < n; ++i) columns[i] = column_of<F>(*x.quantized, c + i);
       switch (n) {
-        case 1: dot_rows8<F, 1>(w, start, columns, x.k, result); break;
-        case 2: dot_rows8<F, 2>(w, start, columns, x.k, result); break;
-        case 3: dot_rows8<F, 3>(w, start, columns, x.k, result); break;
-        default: dot_rows8<F, 4>(w, start, columns, x.k, result); break;
+        case 1:
+          dot_rows8<F, 1>(w, start, columns, x.k, result);
+          break;
+        case 2:
+          dot_rows8<F, 2>(w, start, columns, x.k, result);
+          break;
+        case 3:
+          dot_rows8<F, 3>(w, start, columns, x.k, result);
+          break;
+        default:
+          dot_rows8<F, 4>(w, start, columns, x.k, result);
+          break;
       }
       for (int i = 0; i < n; ++i) {
         std::copy_n(result[i] + (row - start), count, out + (c + i) * out_stride + row - row_begin);
@@ -137,7 +152,8 @@ void dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Acti
 // The widest integer vector of the target; a panel is two of them in rows.
 #if MLXR_VNNI
 using DPanelI32 = hn::FixedTag<int32_t, 16>;
-inline constexpr int kPanelColumns = 6;  // 2 x 6 integer and 2 x 6 float accumulators of 32 registers
+inline constexpr int kPanelColumns =
+    6;  // 2 x 6 integer and 2 x 6 float accumulators of 32 registers
 #else
 using DPanelI32 = hn::FixedTag<int32_t, 8>;
 inline constexpr int kPanelColumns = 3;  // 2 x 3 integer accumulators, the floats spill to L1
@@ -185,8 +201,7 @@ void unpack_panel(const MatrixRef& w, int64_t row, int64_t k, MatmulScratch& scr
         transpose8(q);
         const int64_t word = b * (F::kElements / 4) + j * 8;
         for (int i = 0; i < 8; ++i) {
-          hn::StoreU(q[i], DU8(),
-                     scratch.panel.data() + ((word + i) * kPanelRows + group) * 4);
+          hn::StoreU(q[i], DU8(), scratch.panel.data() + ((word + i) * kPanelRows + group) * 4);
         }
       }
     }

@@ -9,12 +9,13 @@ namespace mlxr::cpu {
 
 struct MatrixRef {
   QuantFormat format = QuantFormat::kF32;
-  int64_t rows = 0;       // outputs
-  int64_t cols = 0;       // inputs; a whole number of blocks
+  int64_t rows = 0;  // outputs
+  int64_t cols = 0;  // inputs; a whole number of blocks
   const uint8_t* data = nullptr;
   int64_t row_stride = 0;  // bytes between rows of `data`
 
-  // kMlxAffine: w = scale * q + bias, `group` columns share a scale; arrays are [rows, cols / group].
+  // kMlxAffine: w = scale * q + bias, `group` columns share a scale; arrays are [rows, cols /
+  // group].
   int32_t bits = 0;
   int32_t group = 0;
   QuantFormat scale_format = QuantFormat::kF32;

@@ -35,8 +35,9 @@ void choose() {
                        (level == "avx2" && !(hwy::SupportedTargets() & HWY_AVX2));
   if (targets == 0 || lacking) {
     throw Error(ErrorCode::kInvalidArgument,
-                "MLXR_SIMD=" + level + (lacking ? " is not supported by this processor"
-                                                : " is unknown; use avx512, avx2 or generic"));
+                "MLXR_SIMD=" + level +
+                    (lacking ? " is not supported by this processor"
+                             : " is unknown; use avx512, avx2 or generic"));
   }
   hwy::DisableTargets(~targets);
 }

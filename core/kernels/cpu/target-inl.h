@@ -1,8 +1,8 @@
 // The targets that kernels are compiled for, and what each may assume. Included once per target.
 //
-// HWY_AVX3 means AVX-512 with VNNI here: Highway 1.0's own AVX3_DL asks the compiler for the VEX form
-// of VNNI, which processors with AVX512-VNNI alone do not have. select_simd_level() keeps processors
-// without VNNI on AVX2.
+// HWY_AVX3 means AVX-512 with VNNI here: Highway 1.0's own AVX3_DL asks the compiler for the VEX
+// form of VNNI, which processors with AVX512-VNNI alone do not have. select_simd_level() keeps
+// processors without VNNI on AVX2.
 
 #if defined(MLXR_TARGET_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXR_TARGET_INL_H
@@ -19,8 +19,8 @@
 #if HWY_TARGET == HWY_AVX3
 #define MLXR_VECTOR_PATH 1
 #define MLXR_VNNI 1
-#define MLXR_BEFORE_NAMESPACE()                       \
-  HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")   \
+#define MLXR_BEFORE_NAMESPACE()                     \
+  HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni") \
   static_assert(true, "For requiring trailing semicolon")
 #else
 #define MLXR_VECTOR_PATH (HWY_TARGET == HWY_AVX2)

@@ -1,4 +1,5 @@
-// rope_kv_pack_store and attention_fused: everything between the QKV product and the output product.
+// rope_kv_pack_store and attention_fused: everything between the QKV product and the output
+// product.
 #include "core/kernels/cpu/attention.h"
 
 #include <algorithm>

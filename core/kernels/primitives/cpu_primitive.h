@@ -26,8 +26,8 @@ class CpuPrimitive : public mlx::core::Primitive {
     for (auto& out : outputs) out.set_data(mlx::core::allocator::malloc(out.nbytes()));
   }
 
-  // Queues `work`. It runs after this primitive may be gone: it must own all that it uses, except the
-  // memory of inputs and outputs, which MLX keeps until the stream has passed.
+  // Queues `work`. It runs after this primitive may be gone: it must own all that it uses, except
+  // the memory of inputs and outputs, which MLX keeps until the stream has passed.
   template <class Work>
   void enqueue(Work&& work) {
     mlx::core::cpu::get_command_encoder(stream()).dispatch(std::forward<Work>(work));

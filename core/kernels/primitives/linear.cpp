@@ -1,4 +1,5 @@
-// q_gemm_dequant and swiglu_mlp_fused: products of weights with activations that are quantised once.
+// q_gemm_dequant and swiglu_mlp_fused: products of weights with activations that are quantised
+// once.
 #include <algorithm>
 #include <memory>
 
@@ -45,7 +46,8 @@ cpu::ActivationView prepare(const float* x, int64_t tokens, int64_t k, bool quan
   return view;
 }
 
-// Rows [begin, end) of one product with its bias; `out` is where row `begin` of the first token goes.
+// Rows [begin, end) of one product with its bias; `out` is where row `begin` of the first token
+// goes.
 void run_tile(const Job& job, int64_t begin, int64_t end, const cpu::ActivationView& x, float* out,
               int64_t stride) {
   cpu::matmul_rows(job.matrix, begin, end, x, out, stride, worker_scratch().matmul);
@@ -57,8 +59,8 @@ void run_tile(const Job& job, int64_t begin, int64_t end, const cpu::ActivationV
 
 int64_t tiles_of(int64_t rows) { return (rows + cpu::kRowTile - 1) / cpu::kRowTile; }
 
-// Row tiles that a thread claims at once: about 64 KiB of weights, so that claiming costs nothing and
-// threads still finish together.
+// Row tiles that a thread claims at once: about 64 KiB of weights, so that claiming costs nothing
+// and threads still finish together.
 int64_t tile_grain(const cpu::MatrixRef& m) {
   const int64_t tile_bytes = std::max<int64_t>(1, m.row_stride * cpu::kRowTile);
   return std::clamp<int64_t>((64 << 10) / tile_bytes, 1, 8);
@@ -107,7 +109,8 @@ class Linear : public CpuPrimitive {
  public:
   Linear(const KernelContext& context, const std::vector<const LinearWeight*>& weights, bool swiglu)
       : CpuPrimitive(context.stream), threads_(context.threads), swiglu_(swiglu) {
-    for (const LinearWeight* w : weights) parts_.push_back({layout_of(w->weight), w->bias.has_value()});
+    for (const LinearWeight* w : weights)
+      parts_.push_back({layout_of(w->weight), w->bias.has_value()});
   }
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {

@@ -9,14 +9,14 @@ namespace mlxr {
 
 struct StepPlan {
   struct Slice {
-    int32_t first = 0;              // index of its first token in the step
-    int32_t count = 0;              // tokens
-    int64_t position = 0;           // of its first token in its sequence
-    std::vector<int32_t> blocks;    // block table, enough for position + count tokens
+    int32_t first = 0;            // index of its first token in the step
+    int32_t count = 0;            // tokens
+    int64_t position = 0;         // of its first token in its sequence
+    std::vector<int32_t> blocks;  // block table, enough for position + count tokens
   };
 
-  std::vector<int32_t> token_ids;   // [tokens]
-  std::vector<int32_t> positions;   // [tokens]
+  std::vector<int32_t> token_ids;  // [tokens]
+  std::vector<int32_t> positions;  // [tokens]
   std::vector<Slice> slices;
   std::vector<int32_t> logit_rows;  // tokens whose logits are wanted, ascending
   int32_t block_tokens = 0;

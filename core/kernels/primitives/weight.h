@@ -17,7 +17,7 @@ struct Weight {
   int32_t bits = 0;
   int32_t group = 0;
   QuantFormat scale_format = QuantFormat::kF32;
-  mlx::core::array data;  // uint8 [rows, bytes a row]
+  mlx::core::array data;                           // uint8 [rows, bytes a row]
   std::optional<mlx::core::array> scales, biases;  // uint8, kMlxAffine only
 
   // The arrays that a primitive takes as inputs, in the order that as_matrix() reads them.

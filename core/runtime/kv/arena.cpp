@@ -11,8 +11,7 @@ namespace mlxr {
 std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks) {
   const int64_t total = shape.block_bytes() * blocks;
   const auto size = static_cast<size_t>(total);
-  void* memory =
-      ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     throw Error(ErrorCode::kOutOfMemory, "cannot reserve " + std::to_string(total >> 20) +
                                              " MiB for the KV cache; set a smaller kv_bytes");

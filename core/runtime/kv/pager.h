@@ -25,8 +25,8 @@ class Pager {
 
  private:
   int32_t block_tokens_;
-  std::vector<int32_t> uses_;   // [blocks]
-  std::vector<BlockId> free_;   // last freed is first reused: its memory is still in the cache
+  std::vector<int32_t> uses_;  // [blocks]
+  std::vector<BlockId> free_;  // last freed is first reused: its memory is still in the cache
 };
 
 // The KV blocks of one sequence: block i holds positions [i*block_tokens, (i+1)*block_tokens).
@@ -38,8 +38,8 @@ class KvSequence {
   KvSequence(KvSequence&& other) noexcept;
   KvSequence& operator=(KvSequence&& other) noexcept;
 
-  // Makes room for positions below `tokens`. Throws Error{kOutOfMemory} and changes nothing when the
-  // pager has too few blocks.
+  // Makes room for positions below `tokens`. Throws Error{kOutOfMemory} and changes nothing when
+  // the pager has too few blocks.
   void reserve(int64_t tokens);
   void clear();
 

@@ -106,13 +106,13 @@ Sampler::Sampler(const SamplingParams& params, int32_t vocab_size) : params_(par
     }
     require(!std::isnan(bias), "logit_bias", bias, "a number");
   }
-  seed_ = params.seed ? *params.seed : (uint64_t{std::random_device{}()} << 32 | std::random_device{}());
+  seed_ = params.seed ? *params.seed
+                      : (uint64_t{std::random_device{}()} << 32 | std::random_device{}());
 }
 
 void Sampler::apply_penalties(std::span<const int32_t> history) {
   const SamplingParams& p = params_;
-  const bool none =
-      p.repeat_penalty == 1 && p.presence_penalty == 0 && p.frequency_penalty == 0;
+  const bool none = p.repeat_penalty == 1 && p.presence_penalty == 0 && p.frequency_penalty == 0;
   if (none || p.penalty_last_n == 0) return;
   if (p.penalty_last_n > 0 && history.size() > static_cast<size_t>(p.penalty_last_n)) {
     history = history.last(static_cast<size_t>(p.penalty_last_n));
@@ -166,7 +166,9 @@ void keep_top_k(Candidates& candidates, int32_t k) {
 template <class Candidates>
 void keep_nucleus(Candidates& candidates, double mass) {
   const float most = largest_logit(candidates);
-  const auto weight = [most](const auto& c) { return std::exp(static_cast<double>(c.logit) - most); };
+  const auto weight = [most](const auto& c) {
+    return std::exp(static_cast<double>(c.logit) - most);
+  };
   double total = 0;
   for (const auto& c : candidates) total += weight(c);
   double sum = 0;

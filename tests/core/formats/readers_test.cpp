@@ -85,8 +85,8 @@ TEST(Gguf, TruncationAtEveryByteIsAnError) {
   write_sample(path);
   const std::string whole = read_file(path);
   const auto file = GgufFile::open(path);
-  const size_t end = static_cast<size_t>(
-      file->find("vector")->bytes.data() + 20 - file->find("matrix")->bytes.data());
+  const size_t end = static_cast<size_t>(file->find("vector")->bytes.data() + 20 -
+                                         file->find("matrix")->bytes.data());
   const fs::path cut = folder.path() / "cut.gguf";
   const size_t needed = whole.size() - 32 + 20;  // the padding after the last tensor may go
   ASSERT_GT(end, 0u);
@@ -139,12 +139,13 @@ TEST(Safetensors, ReadsTensorsAndRefusesDamage) {
     expect_error_or_read(bad, whole.substr(0, n), Safetensors::open_file, errors);
     EXPECT_EQ(errors, 1) << n;
   }
-  for (const char* entry : {R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}})",
-                            R"({"w":{"dtype":"F32","shape":[-2,3],"data_offsets":[0,24]}})",
-                            R"({"w":{"dtype":"F99","shape":[2,3],"data_offsets":[0,24]}})",
-                            R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}})",
-                            R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,24]}})",
-                            R"({"w":{"shape":[2,3],"data_offsets":[0,24]}})", R"([1,2])", "nonsense"}) {
+  for (const char* entry :
+       {R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}})",
+        R"({"w":{"dtype":"F32","shape":[-2,3],"data_offsets":[0,24]}})",
+        R"({"w":{"dtype":"F99","shape":[2,3],"data_offsets":[0,24]}})",
+        R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}})",
+        R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,24]}})",
+        R"({"w":{"shape":[2,3],"data_offsets":[0,24]}})", R"([1,2])", "nonsense"}) {
     errors = 0;
     expect_error_or_read(bad, safetensors_bytes(entry, 24), Safetensors::open_file, errors);
     EXPECT_EQ(errors, 1) << entry;

@@ -34,8 +34,8 @@ std::vector<RandomWeight> every_weight(int64_t rows, int64_t cols) {
   return all;
 }
 
-// Activations that int8 with a scale every 32 holds almost exactly: what is tested is the kernel, not
-// the rounding of activations.
+// Activations that int8 with a scale every 32 holds almost exactly: what is tested is the kernel,
+// not the rounding of activations.
 std::vector<float> exact_activations(int64_t columns, int64_t k, uint32_t seed) {
   std::mt19937 random(seed);
   std::uniform_int_distribution<int> integer(-127, 127);
@@ -50,8 +50,8 @@ std::vector<float> exact_activations(int64_t columns, int64_t k, uint32_t seed) 
 std::vector<float> product(const RandomWeight& w, const std::vector<float>& x, int64_t columns,
                            ThreadPool& pool) {
   cpu::QuantizedActivations quantized;
-  cpu::ActivationView view{.x = x.data(), .stride = w.cols, .columns = columns, .k = w.cols,
-                           .quantized = nullptr};
+  cpu::ActivationView view{
+      .x = x.data(), .stride = w.cols, .columns = columns, .k = w.cols, .quantized = nullptr};
   if (cpu::needs_quantized_activations(w.format)) {
     cpu::quantize_activations(x.data(), w.cols, columns, w.cols, quantized, pool);
     view.quantized = &quantized;
@@ -77,7 +77,8 @@ void expect_matches_reference(const RandomWeight& w, int64_t columns) {
     for (int64_t c = 0; c < columns; ++c) {
       double expected = 0, magnitude = 0;
       for (int64_t i = 0; i < w.cols; ++i) {
-        const double term = double{row[static_cast<size_t>(i)]} * x[static_cast<size_t>(c * w.cols + i)];
+        const double term =
+            double{row[static_cast<size_t>(i)]} * x[static_cast<size_t>(c * w.cols + i)];
         expected += term;
         magnitude += std::abs(term);
       }

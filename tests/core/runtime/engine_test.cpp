@@ -1,5 +1,5 @@
-// The engine on the demo models: their float32 goldens, from every file format; and the promise that a
-// sequence's logits do not depend on chunks, company or threads.
+// The engine on the demo models: their float32 goldens, from every file format; and the promise
+// that a sequence's logits do not depend on chunks, company or threads.
 #include "core/runtime/engine.h"
 
 #include <gtest/gtest.h>
@@ -43,7 +43,8 @@ std::vector<Golden> goldens(const std::string& model) {
   std::vector<Golden> out;
   for (const json& item : parsed.is_array() ? parsed : parsed.at("prompts")) {
     out.push_back({item.at("prompt_ids").get<Ids>(), item.at("top_ids").get<Ids>(),
-                   item.at("greedy_ids").get<Ids>(), item.at("top_logits").get<std::vector<float>>()});
+                   item.at("greedy_ids").get<Ids>(),
+                   item.at("top_logits").get<std::vector<float>>()});
   }
   return out;
 }
@@ -163,7 +164,8 @@ TEST_F(EngineOnQ8, CompanyInAStepChangesNothing) {
   std::vector<KvSequence> kv;
   for (size_t i = 0; i < prompts.size(); ++i) kv.push_back(e.new_sequence());
   std::vector<SequenceSlice> slices;
-  for (size_t i = 0; i < prompts.size(); ++i) slices.push_back({.kv = &kv[i], .tokens = prompts[i]});
+  for (size_t i = 0; i < prompts.size(); ++i)
+    slices.push_back({.kv = &kv[i], .tokens = prompts[i]});
   const StepLogits logits = e.step(slices);
   for (size_t i = 0; i < prompts.size(); ++i) {
     EXPECT_TRUE(std::ranges::equal(logits.row(static_cast<int32_t>(i)), alone(prompts[i]))) << i;

@@ -1,6 +1,6 @@
-// The scheduler over an engine that computes nothing: each sequence's next token is a hash of its own
-// tokens, so an answer is right or wrong whatever shared its steps. Random mixes of arrivals, lengths,
-// cancels and small arenas are compared with the answer that a request gets alone.
+// The scheduler over an engine that computes nothing: each sequence's next token is a hash of its
+// own tokens, so an answer is right or wrong whatever shared its steps. Random mixes of arrivals,
+// lengths, cancels and small arenas are compared with the answer that a request gets alone.
 #include "daemon/scheduler/scheduler.h"
 
 #include <gtest/gtest.h>
@@ -135,7 +135,8 @@ Ids random_prompt(std::mt19937& random, int length) {
 // What the hash engine must answer, computed without a scheduler.
 Ids expected_tokens(const Ids& prompt, int32_t max_tokens, int32_t context) {
   Ids all = prompt, out;
-  while (static_cast<int32_t>(out.size()) < max_tokens && static_cast<int32_t>(all.size()) < context) {
+  while (static_cast<int32_t>(out.size()) < max_tokens &&
+         static_cast<int32_t>(all.size()) < context) {
     const int32_t token = next_token(all);
     if (token == 2) break;
     all.push_back(token);

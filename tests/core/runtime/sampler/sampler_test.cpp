@@ -40,8 +40,8 @@ std::map<int32_t, double> oracle(std::vector<float> logits, const std::vector<in
                                  const SamplingParams& p) {
   for (const auto& [token, bias] : p.logit_bias) logits[static_cast<size_t>(token)] += bias;
   std::map<int32_t, int> counts;
-  const size_t window = p.penalty_last_n < 0 ? history.size()
-                                             : std::min(history.size(), size_t(p.penalty_last_n));
+  const size_t window =
+      p.penalty_last_n < 0 ? history.size() : std::min(history.size(), size_t(p.penalty_last_n));
   for (size_t i = history.size() - window; i < history.size(); ++i) ++counts[history[i]];
   for (const auto& [token, count] : counts) {
     float& x = logits[static_cast<size_t>(token)];
@@ -218,7 +218,10 @@ TEST(Sampler, RefusesWhatIsOutOfRangeByName) {
   EXPECT_NE(message([](auto& p) { p.top_p = 0; }).find("top_p"), std::string::npos);
   EXPECT_NE(message([](auto& p) { p.min_p = 2; }).find("min_p"), std::string::npos);
   EXPECT_NE(message([](auto& p) { p.top_k = -1; }).find("top_k"), std::string::npos);
-  EXPECT_NE(message([](auto& p) { p.logit_bias = {{kVocab, 1.0f}}; }).find("50"), std::string::npos);
+  EXPECT_NE(message([](auto& p) {
+              p.logit_bias = {{kVocab, 1.0f}};
+            }).find("50"),
+            std::string::npos);
 }
 
 TEST(Sampler, LogitsThatAreNotNumbersAreAnError) {
