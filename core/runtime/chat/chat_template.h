@@ -11,7 +11,7 @@ namespace mlxr {
 
 struct ChatRenderOptions {
   bool add_generation_prompt = true;
-  nlohmann::ordered_json tools = nullptr;                     // array, or null
+  nlohmann::ordered_json tools = nullptr;                           // array, or null
   nlohmann::ordered_json extra = nlohmann::ordered_json::object();  // further template variables
 };
 
@@ -23,9 +23,10 @@ class ChatTemplate {
   ~ChatTemplate();
 
   // `messages` is an array of OpenAI-shaped messages (key order is kept: templates print it).
-  // `tojson` prints as Python's json.dumps does; `raise_exception`, `strftime_now` and loop controls
-  // exist. Throws Error{kInvalidArgument} with the template's own message when it raises.
-  std::string render(const nlohmann::ordered_json& messages, const ChatRenderOptions& options) const;
+  // `tojson` prints as Python's json.dumps does; `raise_exception`, `strftime_now` and loop
+  // controls exist. Throws Error{kInvalidArgument} with the template's own message when it raises.
+  std::string render(const nlohmann::ordered_json& messages,
+                     const ChatRenderOptions& options) const;
 
   const std::string& source() const { return source_; }
 

@@ -15,12 +15,12 @@ namespace mlxr {
 
 // The vocabulary that a GGUF file carries in its metadata (tokenizer.ggml.*).
 struct GgufVocab {
-  std::string model;                // tokenizer.ggml.model: "gpt2" (BPE), "llama" (SentencePiece)...
-  std::string pre;                  // tokenizer.ggml.pre: name of the pre-tokenizer, BPE only
+  std::string model;  // tokenizer.ggml.model: "gpt2" (BPE), "llama" (SentencePiece)...
+  std::string pre;    // tokenizer.ggml.pre: name of the pre-tokenizer, BPE only
   std::vector<std::string> tokens;
-  std::vector<float> scores;        // SentencePiece only
-  std::vector<int32_t> token_types; // 1 normal 2 unknown 3 control 4 user-defined 5 unused 6 byte
-  std::vector<std::string> merges;  // "left right", BPE only
+  std::vector<float> scores;         // SentencePiece only
+  std::vector<int32_t> token_types;  // 1 normal 2 unknown 3 control 4 user-defined 5 unused 6 byte
+  std::vector<std::string> merges;   // "left right", BPE only
   std::optional<int32_t> bos, eos, unk, pad;
   bool add_bos = false, add_eos = false, add_space_prefix = true;
 };

@@ -10,7 +10,7 @@ use crate::error::{Result, TextError};
 use crate::{python, python_json, python_methods};
 
 /// Far beyond any real conversation; ends the loops of a hostile template in seconds.
-const MOST_STEPS: u64 = 100_000_000;
+const MOST_STEPS: u64 = 50_000_000;
 
 pub struct ChatTemplate {
     environment: Environment<'static>,

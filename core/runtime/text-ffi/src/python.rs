@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use minijinja::value::{Enumerator, Object, ValueKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 type Outcome<T> = Result<T, Error>;
@@ -167,6 +167,7 @@ pub fn install(environment: &mut Environment<'static>) {
     environment.add_filter("join", join);
     environment.add_filter("int", int);
     environment.add_filter("float", float);
+    environment.add_filter("round", round);
     environment.add_filter("length", length);
     environment.add_filter("count", length);
     environment.add_test("sequence", |value: &Value| {
@@ -185,7 +186,7 @@ fn join(
     value: &Value,
     separator: Option<String>,
     attribute: Option<String>,
-    kwargs: minijinja::value::Kwargs,
+    kwargs: Kwargs,
 ) -> Outcome<String> {
     let separator = match separator {
         Some(separator) => separator,
@@ -232,6 +233,37 @@ fn int(value: &Value, default: Option<Value>) -> Outcome<Value> {
 fn float(value: &Value, default: Option<Value>) -> Outcome<Value> {
     let parsed = numeric_text(value)?.parse::<f64>().ok();
     Ok(parsed.map_or_else(|| default.unwrap_or(Value::from(0.0)), Value::from))
+}
+
+/// Python's round: halves of the exact decimal value go to the even digit; integers stay integers.
+fn round(
+    value: &Value,
+    precision: Option<i32>,
+    method: Option<String>,
+    kwargs: Kwargs,
+) -> Outcome<Value> {
+    let precision = match precision {
+        Some(precision) => precision,
+        None => kwargs.get::<Option<i32>>("precision")?.unwrap_or(0),
+    };
+    let method = match method {
+        Some(method) => method,
+        None => kwargs.get::<Option<String>>("method")?.unwrap_or_default(),
+    };
+    kwargs.assert_all_used()?;
+    let precision = precision.clamp(-300, 300);
+    let scale = 10f64.powi(precision);
+    let x = f64::try_from(value.clone())?;
+    Ok(match method.as_str() {
+        "ceil" => Value::from((x * scale).ceil() / scale),
+        "floor" => Value::from((x * scale).floor() / scale),
+        _ if value.is_integer() && precision >= 0 => value.clone(),
+        _ if precision < 0 => Value::from((x * scale).round_ties_even() / scale),
+        _ => {
+            let digits = format!("{x:.*}", precision as usize);
+            Value::from(digits.parse::<f64>().unwrap_or(x))
+        }
+    })
 }
 
 /// What a conversion to a number reads; text that is no number gives the filter's default.

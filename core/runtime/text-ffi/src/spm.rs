@@ -40,9 +40,8 @@ impl Matcher {
     fn new(pieces: &[Piece], wanted: impl Fn(TokenKind) -> bool) -> Result<Self> {
         let chosen = (0u32..).zip(pieces);
         let chosen = chosen.filter(|(_, p)| wanted(p.kind) && !p.text.is_empty());
-        let (ids, texts): (Vec<u32>, Vec<String>) = chosen
-            .map(|(id, p)| (id, p.text.replace(SPACE, " ")))
-            .unzip();
+        let (ids, texts): (Vec<u32>, Vec<String>) =
+            chosen.map(|(id, p)| (id, escape(&p.text))).unzip();
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(&texts)
@@ -109,9 +108,10 @@ impl Spm {
         } else {
             &self.plain
         };
+        let text = escape(text);
         let mut ids = Vec::new();
         let mut start = 0;
-        for found in matcher.automaton.find_iter(text) {
+        for found in matcher.automaton.find_iter(&text) {
             self.encode_raw(&text[start..found.start()], &mut ids);
             ids.push(matcher.ids[found.pattern().as_usize()]);
             start = found.end();
@@ -129,19 +129,16 @@ impl Spm {
         Some((&piece.text, piece.kind != TokenKind::Byte))
     }
 
-    /// Text between tokens that were matched whole. Each such text starts like a new one.
+    /// Escaped text between tokens that were matched whole. Each such text starts like a new one.
     fn encode_raw(&self, text: &str, ids: &mut Vec<u32>) {
         if text.is_empty() {
             return;
         }
-        let mut escaped = String::with_capacity(text.len() + SPACE.len());
         if self.add_space_prefix {
-            escaped.push_str(SPACE);
+            Merger::new(self, &(SPACE.to_owned() + text)).run(ids);
+        } else {
+            Merger::new(self, text).run(ids);
         }
-        for c in text.chars() {
-            escaped.push(if c == ' ' { '\u{2581}' } else { c });
-        }
-        Merger::new(self, &escaped).run(ids);
     }
 
     /// A piece that merging may produce.
@@ -154,6 +151,11 @@ impl Spm {
         );
         usable.then_some((id, piece.score))
     }
+}
+
+/// A vocabulary knows a space by its mark only.
+fn escape(text: &str) -> String {
+    text.replace(' ', SPACE)
 }
 
 /// A run of characters that is one piece so far; empty once it went into its left neighbour.
