@@ -29,7 +29,7 @@ void decode_f32(const std::byte* bytes, float* out, int64_t n) {
 template <float (*convert)(uint16_t)>
 void decode_half(const std::byte* bytes, float* out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    uint16_t half;
+    uint16_t half = 0;
     std::memcpy(&half, bytes + i * 2, 2);
     out[i] = convert(half);
   }
@@ -104,8 +104,8 @@ void decode_q3_k(const std::byte* bytes, float* out, int64_t n) {
     for (int i = 0; i < 256; ++i) {
       const int low = (b.qs[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4))) & 3;
       const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
-      w[i] =
-          d * static_cast<float>(scales[i / 16] - 32) * static_cast<float>((low | high << 2) - 4);
+      const int scale = scales[i / 16] - 32;
+      w[i] = d * static_cast<float>(scale) * static_cast<float>((low | high << 2) - 4);
     }
   });
 }
@@ -146,7 +146,8 @@ void decode_q6_k(const std::byte* bytes, float* out, int64_t n) {
       const int h = i / 128, j = i / 32 % 4, l = i % 32;
       const int low = (b.ql[64 * h + 32 * (j % 2) + l] >> (4 * (j / 2))) & 15;
       const int high = (b.qh[32 * h + l] >> (2 * j)) & 3;
-      w[i] = d * static_cast<float>(b.scales[i / 16]) * static_cast<float>((low | high << 4) - 32);
+      const int scale = b.scales[i / 16];
+      w[i] = d * static_cast<float>(scale) * static_cast<float>((low | high << 4) - 32);
     }
   });
 }

@@ -9,11 +9,11 @@ namespace {
 
 float element(std::span<const std::byte> bytes, QuantFormat format, int64_t index) {
   if (format == QuantFormat::kF32) {
-    float value;
+    float value = 0;
     std::memcpy(&value, bytes.data() + index * 4, 4);
     return value;
   }
-  uint16_t half;
+  uint16_t half = 0;
   std::memcpy(&half, bytes.data() + index * 2, 2);
   return format == QuantFormat::kF16 ? f16_to_f32(half) : bf16_to_f32(half);
 }

@@ -17,7 +17,7 @@ namespace {
 void store_token(const StepPlan& plan, const StepPlan::Slice& slice, int32_t i,
                  const RopeParams& params, const cpu::KvLayerRef& kv, float* q, float* k,
                  const float* v) {
-  const auto token = static_cast<int64_t>(slice.first + i);
+  const auto token = int64_t{slice.first} + i;
   const int64_t pairs = plan.rotary_pairs;
   const float* cos = plan.cos.data() + token * pairs;
   const float* sin = plan.sin.data() + token * pairs;
@@ -50,7 +50,7 @@ class RopeKvStore : public CpuPrimitive {
              kv_width = inputs[1].shape(-1)] {
       const auto store = [&](const StepPlan::Slice& slice, int32_t i) {
         thread_local std::vector<float> key;
-        const auto token = static_cast<int64_t>(slice.first + i);
+        const auto token = int64_t{slice.first} + i;
         key.assign(k + token * kv_width, k + (token + 1) * kv_width);
         float* q_out = out + token * q_width;
         std::memcpy(q_out, q + token * q_width, static_cast<size_t>(q_width) * sizeof(float));
