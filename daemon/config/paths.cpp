@@ -81,4 +81,8 @@ fs::path program_folder() {
 #endif
 }
 
+fs::path built_in_model() {
+  return program_folder().parent_path() / "share" / "mlxr" / "models" / "mlxr-demo.gguf";
+}
+
 }  // namespace mlxr

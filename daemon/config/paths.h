@@ -18,4 +18,7 @@ std::filesystem::path expand_path(const std::string& text, const std::filesystem
 // The running program's folder, symbolic links resolved.
 std::filesystem::path program_folder();
 
+// The demo model that the build makes; it need not exist.
+std::filesystem::path built_in_model();
+
 }  // namespace mlxr

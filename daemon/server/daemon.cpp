@@ -25,10 +25,6 @@ namespace {
 constexpr std::chrono::seconds kFlushTime{3};
 constexpr int kExitSecondSignal = 130;
 
-std::filesystem::path built_in_model() {
-  return program_folder().parent_path() / "share" / "mlxr" / "models" / "mlxr-demo.gguf";
-}
-
 HttpLimits limits_of(const ServerConfig& config) {
   HttpLimits limits;
   limits.max_body_bytes = config.max_body_bytes;
@@ -145,7 +141,7 @@ void Daemon::Impl::preload() {
   for (const std::string& name : choice.preload) {
     asio::post(services.loads, [this, name] {
       try {
-        const auto model = models.acquire(name);
+        const auto model = services.load(models.find(name));
         spdlog::info("loaded model=\"{}\" seconds={:.2f}", name, model->info().load_seconds);
       } catch (const std::exception& error) {
         spdlog::error("cannot load model=\"{}\": {}", name, error.what());
@@ -189,12 +185,11 @@ void Daemon::run() {
   std::signal(SIGPIPE, SIG_IGN);
   const uint16_t port = self.listen();
   const ServerConfig& config = self.options.loaded.config;
-  self.address.emplace(self.options.home / "daemon.json",
-                       Json{{"pid", ::getpid()},
-                            {"host", config.host},
-                            {"port", port},
-                            {"socket", config.socket.string()},
-                            {"version", self.options.version}});
+  self.address.emplace(self.options.home / "daemon.json", Json{{"pid", ::getpid()},
+                                                               {"host", config.host},
+                                                               {"port", port},
+                                                               {"socket", config.socket.string()},
+                                                               {"version", self.options.version}});
   self.watch_signals();
   self.http.start();
   const bool is_ipv6 = config.host.find(':') != std::string::npos;

@@ -1,0 +1,210 @@
+// mlx bench: prompt and generation speed of a model in this process, without the daemon. The same
+// two tests as llama-bench, with the same option letters and JSON fields, so that figures stand
+// side by side: a prompt of random tokens from an empty context, and tokens one at a time from an
+// empty context.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
+
+#include "cli/commands/commands.h"
+#include "cli/model_argument.h"
+#include "cli/text_table.h"
+#include "core/base/error.h"
+#include "core/runtime/engine.h"
+
+namespace mlxr::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+constexpr int kPrefillChunk = 512;
+
+struct Options {
+  std::string model;
+  int prompt = 512, generate = 128, threads = 0, repetitions = 5;
+  std::string output = "table";
+  bool json = false;
+};
+
+struct Measurement {
+  int n_prompt = 0, n_gen = 0;
+  std::vector<double> seconds;
+
+  std::vector<double> speeds() const {
+    std::vector<double> out;
+    for (double s : seconds) out.push_back((n_prompt + n_gen) / s);
+    return out;
+  }
+  std::string name() const {
+    return n_prompt > 0 ? "pp" + std::to_string(n_prompt) : "tg" + std::to_string(n_gen);
+  }
+};
+
+double mean_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double deviation_of(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  const double mean = mean_of(values);
+  double squares = 0;
+  for (double v : values) squares += (v - mean) * (v - mean);
+  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
+
+class Bench {
+ public:
+  Bench(std::shared_ptr<const Model> model, const Options& options,
+        std::shared_ptr<ThreadPool> threads)
+      : engine_(model, {.context_length = std::max({options.prompt, options.generate, 1})},
+                threads),
+        vocab_(model->spec.vocab),
+        repetitions_(options.repetitions) {}
+
+  Measurement prompt(int tokens) {
+    run_prompt(tokens);  // pages weights in, fills caches
+    Measurement result{.n_prompt = tokens};
+    for (int i = 0; i < repetitions_; ++i) result.seconds.push_back(run_prompt(tokens));
+    return result;
+  }
+
+  Measurement generation(int tokens) {
+    run_generation(std::min(tokens, 8));
+    Measurement result{.n_gen = tokens};
+    for (int i = 0; i < repetitions_; ++i) result.seconds.push_back(run_generation(tokens));
+    return result;
+  }
+
+ private:
+  std::vector<int32_t> random_tokens(int count) {
+    std::uniform_int_distribution<int32_t> any(0, vocab_ - 1);
+    std::vector<int32_t> tokens(static_cast<size_t>(count));
+    for (int32_t& token : tokens) token = any(random_);
+    return tokens;
+  }
+
+  void step(KvSequence& sequence, std::span<const int32_t> tokens, bool last) {
+    using Logits = SequenceSlice::Logits;
+    const SequenceSlice slice{
+        .kv = &sequence, .tokens = tokens, .logits = last ? Logits::kLast : Logits::kNone};
+    engine_.step(std::span(&slice, 1));
+  }
+
+  double run_prompt(int count) {
+    const std::vector<int32_t> tokens = random_tokens(count);
+    KvSequence sequence = engine_.new_sequence();
+    const auto start = Clock::now();
+    for (int from = 0; from < count; from += kPrefillChunk) {
+      const int length = std::min(kPrefillChunk, count - from);
+      step(sequence, std::span(tokens).subspan(from, length), from + length == count);
+    }
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  double run_generation(int count) {
+    const std::vector<int32_t> tokens = random_tokens(count);
+    KvSequence sequence = engine_.new_sequence();
+    const auto start = Clock::now();
+    for (int i = 0; i < count; ++i) step(sequence, std::span(tokens).subspan(i, 1), true);
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  Engine engine_;
+  int32_t vocab_;
+  int repetitions_;
+  std::mt19937 random_{42};  // the same tokens in every run
+};
+
+Json to_json(const Measurement& m, const Model& model, const std::string& name, int threads) {
+  const std::vector<double> speeds = m.speeds();
+  std::vector<int64_t> nanoseconds;
+  for (double s : m.seconds) nanoseconds.push_back(std::llround(s * 1e9));
+  return {{"build_version", MLXR_VERSION},
+          {"model", name},
+          {"model_filename", model.path.string()},
+          {"model_type", model.facts.architecture + " " + model.facts.quantization},
+          {"model_size", model.facts.weight_bytes},
+          {"model_n_params", model.facts.parameters},
+          {"threads", threads},
+          {"n_threads", threads},
+          {"n_prompt", m.n_prompt},
+          {"n_gen", m.n_gen},
+          {"avg_ns", std::llround(mean_of(m.seconds) * 1e9)},
+          {"stddev_ns", std::llround(deviation_of(m.seconds) * 1e9)},
+          {"avg_ts", mean_of(speeds)},
+          {"stddev_ts", deviation_of(speeds)},
+          {"samples_ns", nanoseconds},
+          {"samples_ts", speeds}};
+}
+
+std::string table(const std::vector<Measurement>& measurements, const Model& model,
+                  const std::string& name, int threads) {
+  std::vector<std::vector<std::string>> rows{
+      {"MODEL", "FORMAT", "SIZE", "PARAMS", "THREADS", "TEST", "TOKENS/S"}};
+  for (const Measurement& m : measurements) {
+    const std::vector<double> speeds = m.speeds();
+    char speed[64];
+    std::snprintf(speed, sizeof speed, "%.2f ± %.2f", mean_of(speeds), deviation_of(speeds));
+    rows.push_back({name, model.facts.quantization, human_bytes(model.facts.weight_bytes),
+                    human_count(model.facts.parameters), std::to_string(threads), m.name(), speed});
+  }
+  return format_table(rows, {2, 3, 4, 5, 6});
+}
+
+int bench(const Invocation& invocation, const Options& options) {
+  if (options.prompt == 0 && options.generate == 0) {
+    throw Error(ErrorCode::kInvalidArgument, "-p 0 and -n 0 leave nothing to measure");
+  }
+  const std::filesystem::path path = model_path(options.model, invocation.socket);
+  const auto model = load_model(path, {.require_tokenizer = false});
+  const auto threads = std::make_shared<ThreadPool>(options.threads);
+  Bench bench(model, options, threads);
+  std::vector<Measurement> measurements;
+  if (options.prompt > 0) measurements.push_back(bench.prompt(options.prompt));
+  if (options.generate > 0) measurements.push_back(bench.generation(options.generate));
+
+  const std::string name = model_argument_name(options.model);
+  if (options.json || options.output == "json") {
+    Json rows = Json::array();
+    for (const Measurement& m : measurements) {
+      rows.push_back(to_json(m, *model, name, threads->size()));
+    }
+    std::printf("%s\n", rows.dump(2).c_str());
+  } else {
+    std::fputs(table(measurements, *model, name, threads->size()).c_str(), stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Invocation& invocation) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("bench", "Measure prompt and generation speed");
+  command->add_option("-m,--model", options->model, "A model's name, .gguf file or folder")
+      ->required()
+      ->option_text("MODEL");
+  const auto number = [&](const char* flags, int& value, const char* help, int lowest) {
+    command->add_option(flags, value, help)
+        ->check(CLI::Range(lowest, 1 << 24))
+        ->option_text("N (" + std::to_string(value) + ")");
+  };
+  number("-p,--n-prompt", options->prompt, "Tokens of the prompt; 0 skips the test", 0);
+  number("-n,--n-gen", options->generate, "Tokens generated; 0 skips the test", 0);
+  number("-t,--threads", options->threads, "Threads; 0 is one for each physical core", 0);
+  number("-r,--repetitions", options->repetitions, "Times that each test is run", 1);
+  command->add_option("-o,--output", options->output, "table or json")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->option_text("FORMAT (table)");
+  command->add_flag("--json", options->json, "The same as -o json");
+  command->callback([&invocation, options] {
+    invocation.chosen = [&invocation, options] { return bench(invocation, *options); };
+  });
+}
+
+}  // namespace mlxr::cli

@@ -1,0 +1,26 @@
+// Every command adds itself to the parser and leaves what main then runs in `chosen`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+namespace mlxr::cli {
+
+// Shared by all commands.
+struct Invocation {
+  std::optional<std::filesystem::path> socket;  // --socket
+  std::function<int()> chosen;                  // returns the exit status
+};
+
+void add_run(CLI::App& app, Invocation& invocation);
+void add_serve(CLI::App& app, Invocation& invocation);
+void add_list(CLI::App& app, Invocation& invocation);
+void add_show(CLI::App& app, Invocation& invocation);
+void add_ps(CLI::App& app, Invocation& invocation);
+void add_stop(CLI::App& app, Invocation& invocation);
+void add_bench(CLI::App& app, Invocation& invocation);
+void add_convert(CLI::App& app, Invocation& invocation);
+
+}  // namespace mlxr::cli
