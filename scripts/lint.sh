@@ -48,7 +48,7 @@ tidy() {
 check clang-format clang-format --dry-run -Werror "${CPP[@]}"
 check clang-tidy tidy
 check rustfmt cargo fmt --check --manifest-path $CRATE/Cargo.toml
-check clippy env CARGO_TARGET_DIR="$ROOT/build/release/cargo" \
+check clippy env CARGO_TARGET_DIR="$ROOT/build/cargo" \
   cargo clippy --release --locked --all-targets --manifest-path $CRATE/Cargo.toml -- -D warnings
 check 'ruff format' "$RUFF" format --check .
 check ruff "$RUFF" check .

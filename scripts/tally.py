@@ -40,8 +40,7 @@ def count_gtest(results, prefix, programs):
     return total
 
 
-def count_pytest(results):
-    file = results / "pytest.xml"
+def count_pytest(file):
     if not file.exists():
         return Count(failed=1)
     total = Count()
@@ -67,10 +66,12 @@ def count_lines(results, suite):
 def count(results, suite):
     if suite in ("core", "daemon"):
         return count_gtest(results, "release", [f"mlxr-{suite}-tests"])
+    if suite in ("avx2", "generic"):
+        return count_gtest(results, suite, ["mlxr-core-tests"])
     if suite in ("asan", "tsan"):
         return count_gtest(results, suite, ["mlxr-core-tests", "mlxr-daemon-tests"])
-    if suite == "pytest":
-        return count_pytest(results)
+    if suite in ("pytest", "scores"):
+        return count_pytest(results / f"{suite}.xml")
     return count_lines(results, suite)
 
 

@@ -2,7 +2,8 @@
 # Runs every test. Sets up and builds first; a fresh clone on a bare Debian 12 is enough.
 #
 #   scripts/test.sh              everything
-#   scripts/test.sh SUITE...     only these: core daemon text-ffi parity pytest lint asan tsan
+#   scripts/test.sh SUITE...     only these: core avx2 generic daemon text-ffi parity pytest scores lint
+#                                asan tsan
 #
 # The last lines say what each suite counted and, at the very end, how many passed and failed.
 # Results and logs lie in build/test-results.
@@ -10,7 +11,7 @@ set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT" || exit 1
 
-ALL=(core daemon text-ffi parity pytest lint asan tsan)
+ALL=(core avx2 generic daemon text-ffi parity pytest scores lint asan tsan)
 SUITES=("$@")
 if [ ${#SUITES[@]} -eq 0 ]; then SUITES=("${ALL[@]}"); fi
 for name in "${SUITES[@]}"; do
@@ -47,15 +48,25 @@ run() {
 gtest() { "$BIN/$1" --gtest_brief=1 "--gtest_output=json:$RESULTS/release-$1.json"; }
 
 suite_core() { gtest mlxr-core-tests; }
+# The kernels again at the instruction sets that this machine would not choose.
+simd() {
+  MLXR_SIMD=$1 "$BIN/mlxr-core-tests" --gtest_brief=1 '--gtest_filter=Matmul.*:Quantize*:EngineOnQ8.*' \
+    "--gtest_output=json:$RESULTS/$1-mlxr-core-tests.json"
+}
+suite_avx2() { simd avx2; }
+suite_generic() { simd generic; }
 suite_daemon() { gtest mlxr-daemon-tests; }
 suite_text-ffi() {
-  CARGO_TARGET_DIR=$ROOT/build/release/cargo cargo test --release --locked \
+  CARGO_TARGET_DIR=$ROOT/build/cargo cargo test --release --locked \
     --manifest-path core/runtime/text-ffi/Cargo.toml
 }
 suite_parity() { "$BIN/mlxr-parity" tests/goldens; }
 suite_pytest() {
   MLXR_BIN=$BIN "$TEST_PYTHON" -m pytest -q -ra --durations=5 \
     "--junitxml=$RESULTS/pytest.xml" tests/wire tests/cli tests/text
+}
+suite_scores() {
+  MLXR_BIN=$BIN "$TEST_PYTHON" -m pytest -q -ra "--junitxml=$RESULTS/scores.xml" tests/scores
 }
 suite_lint() { scripts/lint.sh; }
 suite_asan() { scripts/sanitize.sh asan; }

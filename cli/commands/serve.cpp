@@ -30,7 +30,7 @@ int serve(const Invocation& invocation, const std::vector<std::string>& flags) {
 void add_serve(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
       "serve", "Run the daemon here; its flags are those of mlxrunnerd (mlx serve -- --help)");
-  command->prefix_command();
+  command->fallthrough(false)->allow_extras()->prefix_command();
   command->callback([&invocation, command] {
     std::vector<std::string> flags = command->remaining();
     if (!flags.empty() && flags.front() == "--") flags.erase(flags.begin());

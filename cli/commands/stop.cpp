@@ -14,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-int stop_daemon(const DaemonClient& client) {
+int stop_daemon(const DaemonClient& client, bool quiet) {
   client.post("/mlxr/v1/shutdown", Json::object());
   const auto start = std::chrono::steady_clock::now();
   std::optional<ProgressLine> progress;
@@ -25,18 +25,19 @@ int stop_daemon(const DaemonClient& client) {
       throw Error(ErrorCode::kUnavailable, "the daemon has not ended in 2 minutes");
     std::this_thread::sleep_for(20ms);
   }
-  std::printf("The daemon has ended.\n");
+  if (!quiet) std::printf("The daemon has ended.\n");
   return 0;
 }
 
-int stop(const Invocation& invocation, const std::string& model) {
+int stop(const Invocation& invocation, const std::string& model, bool quiet) {
   const auto client = find_daemon(invocation.socket);
   if (!client) {
-    std::printf("The daemon is not running.\n");
+    if (!quiet) std::printf("The daemon is not running.\n");
     return 0;
   }
-  if (model.empty()) return stop_daemon(*client);
+  if (model.empty()) return stop_daemon(*client, quiet);
   const Json reply = client->post("/mlxr/v1/unload", {{"name", model}}, "unloading " + model);
+  if (quiet) return 0;
   std::printf(reply.value("unloaded", false) ? "%s is unloaded.\n" : "%s was not loaded.\n",
               model.c_str());
   return 0;
@@ -46,10 +47,12 @@ int stop(const Invocation& invocation, const std::string& model) {
 
 void add_stop(CLI::App& app, Invocation& invocation) {
   auto model = std::make_shared<std::string>();
+  auto quiet = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("stop", "Unload a model, or without MODEL end the daemon");
   command->add_option("MODEL", *model, "A loaded model's name");
-  command->callback([&invocation, model] {
-    invocation.chosen = [&invocation, model] { return stop(invocation, *model); };
+  command->add_flag("-q,--quiet", *quiet, "Say nothing of what ended");
+  command->callback([&invocation, model, quiet] {
+    invocation.chosen = [&invocation, model, quiet] { return stop(invocation, *model, *quiet); };
   });
 }
 

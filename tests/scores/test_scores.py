@@ -1,8 +1,10 @@
 """The demo models' task scores through the HTTP API, against models/eval/expected.json.
 
-A runtime that computes the model rightly reaches them within about two items a task (models/README.md). This is
-the one test that would notice a wrong template, a wrong stop token or a subtly wrong kernel all the way to the user.
+A runtime that computes the model rightly reaches them within about two items a task
+(models/README.md). This is the one test that would notice a wrong template, a wrong stop token or
+a subtly wrong kernel all the way to the user.
 """
+
 import json
 import os
 import subprocess
@@ -25,7 +27,10 @@ def server(tmp_path_factory):
     paths = []
     for name in MODELS:
         quantised = home / f"{name}-q8_0.gguf"
-        subprocess.run([BIN / "mlx", "convert", ROOT / "models" / name, quantised, "--type", "q8_0"], check=True)
+        subprocess.run(
+            [BIN / "mlx", "convert", ROOT / "models" / name, quantised, "--type", "q8_0"],
+            check=True,
+        )
         paths += [ROOT / "models" / name, quantised]
     arguments = [BIN / "mlxrunnerd", "--port", "0"]
     for path in paths:
@@ -58,8 +63,18 @@ def wait_for_url(state, daemon):
 def test_scores_are_the_reference(server, tmp_path, name, suffix):
     report = tmp_path / "scores.json"
     subprocess.run(
-        [sys.executable, ROOT / "models/recipe/evaluate.py", "--url", f"{server}/v1", "--model", name + suffix,
-         "--parallel", "8", "--json", report],
+        [
+            sys.executable,
+            ROOT / "models/recipe/evaluate.py",
+            "--url",
+            f"{server}/v1",
+            "--model",
+            name + suffix,
+            "--parallel",
+            "8",
+            "--json",
+            report,
+        ],
         check=True,
     )
     expected = json.loads((ROOT / "models/eval/expected.json").read_text())[name]["scores"]
