@@ -1,4 +1,5 @@
-// mlxrunnerd: puts configuration, models and HTTP together, and takes them apart in order at the end.
+// mlxrunnerd: puts configuration, models and HTTP together, and takes them apart in order at the
+// end.
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
@@ -27,8 +28,7 @@ ConfigSources config_sources(const CommandLine& line, const std::filesystem::pat
 
 int run(int argc, char** argv) {
   const std::filesystem::path home = mlxr_home();
-  const CommandLine line =
-      parse_command_line(argc, argv, server_settings(home), MLXR_VERSION);
+  const CommandLine line = parse_command_line(argc, argv, server_settings(home), MLXR_VERSION);
   if (line.print_and_exit) {
     std::fputs(line.print_and_exit->c_str(), stdout);
     return 0;

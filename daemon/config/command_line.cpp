@@ -33,10 +33,11 @@ CommandLine parse_command_line(int argc, const char* const* argv,
   CommandLine line;
   std::string config_file;
   std::string log_file;
-  CLI::App app{"mlxrunnerd: serves models over HTTP and a Unix socket.\n"
-               "A setting comes from its flag, else its environment variable, else the "
-               "configuration file, else its default (in parentheses).",
-               "mlxrunnerd"};
+  CLI::App app{
+      "mlxrunnerd: serves models over HTTP and a Unix socket.\n"
+      "A setting comes from its flag, else its environment variable, else the "
+      "configuration file, else its default (in parentheses).",
+      "mlxrunnerd"};
   app.set_version_flag("--version", "mlxrunnerd " + version);
   app.add_option("--config", config_file,
                  "Configuration file; without it $MLXR_HOME/server.yaml is read when it exists")

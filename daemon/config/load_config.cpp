@@ -60,8 +60,8 @@ void apply_flags(ServerConfig& config, const std::vector<Setting>& settings,
 std::optional<fs::path> choose_file(const ConfigSources& sources) {
   if (sources.config_file) {
     if (!fs::exists(*sources.config_file)) {
-      throw Error(ErrorCode::kNotFound, "--config: there is no file " +
-                                            sources.config_file->string());
+      throw Error(ErrorCode::kNotFound,
+                  "--config: there is no file " + sources.config_file->string());
     }
     return sources.config_file;
   }

@@ -1,5 +1,6 @@
-// Puts the configuration together: built-in defaults, then a file, then the environment, then flags.
-// Each later one overrides. Every complaint names where the value stood and what is allowed there.
+// Puts the configuration together: built-in defaults, then a file, then the environment, then
+// flags. Each later one overrides. Every complaint names where the value stood and what is allowed
+// there.
 #pragma once
 
 #include <filesystem>

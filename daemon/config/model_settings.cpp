@@ -36,10 +36,8 @@ ModelSetting integer(std::string key, int64_t lowest,
 const std::vector<ModelSetting>& table() {
   static const std::vector<ModelSetting> settings{
       integer("context_length", 1, &ModelSettings::context_length),
-      {"kv_bytes",
-       [](ModelSettings& settings, const std::string& text) {
-         settings.kv_bytes = parse_bytes(text);
-       }},
+      {"kv_bytes", [](ModelSettings& settings,
+                      const std::string& text) { settings.kv_bytes = parse_bytes(text); }},
       {"kv_type",
        [](ModelSettings& settings, const std::string& text) {
          settings.kv_type =

@@ -1,4 +1,5 @@
-// Per-model settings: configs/models/NAME.yaml. Owns which keys exist and where the files are sought.
+// Per-model settings: configs/models/NAME.yaml. Owns which keys exist and where the files are
+// sought.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,5 @@
-// What the daemon is told at start: the settings of configs/server.yaml after files, environment and
-// flags were applied. Plain data; settings.h says how it is filled.
+// What the daemon is told at start: the settings of configs/server.yaml after files, environment
+// and flags were applied. Plain data; settings.h says how it is filled.
 #pragma once
 
 #include <cstdint>

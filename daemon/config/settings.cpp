@@ -91,11 +91,11 @@ Setting text(std::string key, std::string fallback, std::string ServerConfig::*m
 }
 
 Setting log_level_setting() {
-  return {"log_level", "info", "Least severe message that is logged: trace, debug, info, warn, error.",
-          false, [](ServerConfig& config, const Values& values) {
-            config.log_level =
-                parse_choice(values.at(0), {"trace", "debug", "info", "warn", "error"});
-          }};
+  return {
+      "log_level", "info", "Least severe message that is logged: trace, debug, info, warn, error.",
+      false, [](ServerConfig& config, const Values& values) {
+        config.log_level = parse_choice(values.at(0), {"trace", "debug", "info", "warn", "error"});
+      }};
 }
 
 }  // namespace
@@ -123,7 +123,8 @@ std::vector<Setting> server_settings(const std::filesystem::path& home) {
               "Threads that compute; 0 is one for each physical core that may be used."),
       folders_setting(home),
       text("default_model", "", &ServerConfig::default_model,
-           "Model that answers requests which name none: a name or a path. Empty: the first --model, "
+           "Model that answers requests which name none: a name or a path. Empty: the first "
+           "--model, "
            "else the built-in mlxr-demo."),
       integer("context_length", "0", 0, kMaxInt, &ServerConfig::context_length,
               "Tokens that one sequence may hold; 0 is what the model was trained for."),
@@ -134,7 +135,7 @@ std::vector<Setting> server_settings(const std::filesystem::path& home) {
               "Tokens of one step, over all requests, running answers and prompt parts together."),
       integer("max_sequences", "64", 1, 4096, &ServerConfig::max_sequences,
               "Answers that one model computes at the same time; more wait in its queue."),
-      integer("max_queue", "1024", 0, 1000000, &ServerConfig::max_queue,
+      integer("max_queue", "1024", 1, 1000000, &ServerConfig::max_queue,
               "Requests that may wait for one model; more are refused with status 429."),
       bytes("max_body_bytes", "32MiB", 1024, &ServerConfig::max_body_bytes,
             "Largest request body; a larger one is refused with status 413."),

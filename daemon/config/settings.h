@@ -15,7 +15,7 @@ struct Setting {
   std::string key;       // in YAML; MLXR_<KEY> in the environment, --<key> as a flag
   std::string fallback;  // the default, as one would write it
   std::string help;
-  bool list = false;     // takes several values: a YAML list, ':' in the environment and in a flag
+  bool list = false;  // takes several values: a YAML list, ':' in the environment and in a flag
   // Checks the values (one, unless it is a list) and stores them. Throws BadValue.
   std::function<void(ServerConfig&, const std::vector<std::string>&)> apply;
 

@@ -17,7 +17,8 @@ class BadValue : public std::runtime_error {
 
 int64_t parse_integer(std::string_view text, int64_t lowest, int64_t highest);
 double parse_number(std::string_view text, double lowest, double highest);
-// Bytes: a whole number, or one with KiB, MiB, GiB, TiB (powers of 1024) or KB, MB, GB, TB (of 1000).
+// Bytes: a whole number, or one with KiB, MiB, GiB, TiB (powers of 1024) or KB, MB, GB, TB (of
+// 1000).
 int64_t parse_bytes(std::string_view text);
 std::string parse_choice(std::string_view text, const std::vector<std::string_view>& allowed);
 

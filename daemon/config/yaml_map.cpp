@@ -29,7 +29,8 @@ YamlEntry read_entry(const std::filesystem::path& path, const YAML::Node& key,
   if (value.IsScalar()) {
     entry.values = {value.Scalar()};
   } else if (value.IsNull()) {
-    refuse(entry.where, "\"" + entry.key + "\" has no value; write one after the colon, or remove "
+    refuse(entry.where, "\"" + entry.key +
+                            "\" has no value; write one after the colon, or remove "
                             "the line to use the default");
   } else if (value.IsSequence()) {
     entry.is_list = true;

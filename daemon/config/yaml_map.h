@@ -12,7 +12,7 @@ struct YamlEntry {
   std::string key;
   std::vector<std::string> values;  // one for a scalar
   bool is_list = false;
-  std::string where;                // "path/server.yaml:12"
+  std::string where;  // "path/server.yaml:12"
 };
 
 // Throws Error{kInvalidArgument} for what is not YAML, not a map, nested, or given twice.

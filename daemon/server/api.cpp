@@ -27,9 +27,9 @@ void check_host(const Request& request) {
 
 Response wrong_method(const Request& request, const std::vector<std::string>& allowed) {
   const std::string methods = join(allowed, ", ");
-  Response response = to_response({405, request.path + " does not take " + request.method +
-                                            "; use " + methods,
-                                   "invalid_request_error", "", "method_not_allowed"});
+  Response response =
+      to_response({405, request.path + " does not take " + request.method + "; use " + methods,
+                   "invalid_request_error", "", "method_not_allowed"});
   response.headers.emplace_back("Allow", methods);
   return response;
 }

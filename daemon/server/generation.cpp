@@ -78,10 +78,10 @@ Generation::~Generation() {
 
 void Generation::submit(GenerateRequest request) {
   const int choice = choices();
-  ids_.push_back(model_->scheduler().submit(
-      std::move(request), [mailbox = mailbox_, choice](GenerateEvent&& event) {
-        mailbox->put(choice, std::move(event));
-      }));
+  ids_.push_back(model_->scheduler().submit(std::move(request),
+                                            [mailbox = mailbox_, choice](GenerateEvent&& event) {
+                                              mailbox->put(choice, std::move(event));
+                                            }));
 }
 
 Task<std::optional<ChoiceEvent>> Generation::next(std::chrono::steady_clock::time_point deadline) {

@@ -1,5 +1,5 @@
-// The answers that one HTTP request waits for (one for each choice): carries events from schedulers'
-// threads to the request's coroutine, and cancels what runs when it is dropped.
+// The answers that one HTTP request waits for (one for each choice): carries events from
+// schedulers' threads to the request's coroutine, and cancels what runs when it is dropped.
 #pragma once
 
 #include <chrono>

@@ -124,17 +124,17 @@ std::optional<int64_t> Fields::integer(const std::string& name, int64_t lowest,
   if (field == nullptr) {
     return std::nullopt;
   }
-  const std::string wanted = "a whole number from " + std::to_string(lowest) + " to " +
-                             std::to_string(highest);
+  const std::string wanted =
+      "a whole number from " + std::to_string(lowest) + " to " + std::to_string(highest);
   if (!field->is_number()) {
     wrong(path(name), wanted, *field);
   }
   // Some clients send 5.0 for 5.
   const double as_double = field->get<double>();
-  const bool fits = field->is_number_float() ? as_double == std::floor(as_double) &&
-                                                   std::abs(as_double) < 9.0e15
-                                             : !(field->is_number_unsigned() &&
-                                                 field->get<uint64_t>() > uint64_t{INT64_MAX});
+  const bool fits =
+      field->is_number_float()
+          ? as_double == std::floor(as_double) && std::abs(as_double) < 9.0e15
+          : !(field->is_number_unsigned() && field->get<uint64_t>() > uint64_t{INT64_MAX});
   if (!fits) {
     wrong(path(name), wanted, *field);
   }

@@ -1,5 +1,5 @@
-// Reads a request's JSON: syntax errors with their place, fields with their type and range, and every
-// complaint naming the field. null counts as absent, as OpenAI's clients send it.
+// Reads a request's JSON: syntax errors with their place, fields with their type and range, and
+// every complaint naming the field. null counts as absent, as OpenAI's clients send it.
 #pragma once
 
 #include <cstdint>

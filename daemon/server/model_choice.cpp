@@ -34,9 +34,10 @@ fs::path resolve(const std::string& text, const ModelManagerOptions& options) {
     }
     return path;
   }
-  const std::vector<ModelEntry> entries = list_models(
-      {.paths = {}, .folders = options.model_folders, .builtin = options.default_model,
-       .default_name = ""});
+  const std::vector<ModelEntry> entries = list_models({.paths = {},
+                                                       .folders = options.model_folders,
+                                                       .builtin = options.default_model,
+                                                       .default_name = ""});
   for (const ModelEntry& entry : entries) {
     if (entry.name == text) {
       return entry.path;

@@ -14,8 +14,8 @@ using Json = nlohmann::ordered_json;
 
 const std::shared_ptr<const Tokenizer>& tokenizer_of(const Model& model) {
   if (!model.tokenizer) {
-    throw Error(ErrorCode::kUnsupported, "the model " + model.path.string() +
-                                             " has no tokenizer; add its tokenizer.json");
+    throw Error(ErrorCode::kUnsupported,
+                "the model " + model.path.string() + " has no tokenizer; add its tokenizer.json");
   }
   return model.tokenizer;
 }
@@ -130,10 +130,9 @@ std::string ControlTextGuard::hide_in(const std::string& text) {
   std::string result;
   size_t i = 0;
   while (i < text.size()) {
-    const auto found =
-        std::find_if(control_texts_.begin(), control_texts_.end(), [&](const std::string& control) {
-          return text.compare(i, control.size(), control) == 0;
-        });
+    const auto found = std::find_if(
+        control_texts_.begin(), control_texts_.end(),
+        [&](const std::string& control) { return text.compare(i, control.size(), control) == 0; });
     if (found == control_texts_.end()) {
       result += text[i++];
     } else {

@@ -28,12 +28,33 @@ int32_t Services::context_length(const std::string& name, const ModelFacts& fact
 }
 
 Task<std::shared_ptr<ServedModel>> Services::acquire(std::string name) {
-  const bool loaded = co_await run_on(work, [this, &name] {
-    name = models.find(name).name;
-    return is_loaded(name);
-  });
-  co_return co_await run_on(loaded ? work : loads,
-                            [this, &name] { return models.acquire(name); });
+  const ModelEntry entry = co_await run_on(work, [this, &name] { return models.find(name); });
+  co_return co_await run_on(is_loaded(entry.name) ? work : loads,
+                            [this, &entry] { return load(entry); });
+}
+
+std::shared_ptr<ServedModel> Services::load(const ModelEntry& entry) {
+  try {
+    return models.acquire(entry.name);
+  } catch (const Error& error) {
+    throw about_model(error, entry);
+  }
+}
+
+Error about_model(const Error& error, const ModelEntry& entry) {
+  const bool about_file = error.code() == ErrorCode::kCorruptFile ||
+                          error.code() == ErrorCode::kUnsupported ||
+                          error.code() == ErrorCode::kNotFound;
+  if (!about_file) {
+    return error;
+  }
+  // The model was found; what is missing is a part of it.
+  const bool incomplete =
+      error.code() == ErrorCode::kNotFound && std::filesystem::exists(entry.path);
+  const std::string message = error.what();
+  const std::string path = entry.path.string();
+  return {incomplete ? ErrorCode::kCorruptFile : error.code(),
+          message.find(path) == std::string::npos ? path + ": " + message : message};
 }
 
 }  // namespace mlxr

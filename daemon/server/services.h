@@ -3,16 +3,17 @@
 
 #include <utility>  // before Asio: see http/async.h
 
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
 
+#include "core/base/error.h"
 #include "daemon/config/model_settings.h"
 #include "daemon/config/server_config.h"
 #include "daemon/scheduler/model_manager.h"
@@ -33,6 +34,8 @@ struct Services {
   // The model, loaded if need be. Loads run apart from everything else, so that requests to loaded
   // models never wait behind one.
   Task<std::shared_ptr<ServedModel>> acquire(std::string name);
+  // The same, blocking. A file that cannot be loaded is kCorruptFile or kUnsupported, naming it.
+  std::shared_ptr<ServedModel> load(const ModelEntry& entry);
   bool is_loaded(const std::string& name) const;
   // Tokens that a sequence of this model may hold here, loaded or not.
   int32_t context_length(const std::string& name, const ModelFacts& facts) const;
@@ -48,6 +51,10 @@ struct Services {
   asio::thread_pool work{2};   // parsing, templates, tokenizing, reading headers of files
   asio::thread_pool loads{8};  // loading and unloading models
 };
+
+// What went wrong with a model's files, as its clients hear it: with the path, and a missing part
+// as damage, not as "no such model".
+Error about_model(const Error& error, const ModelEntry& entry);
 
 template <typename Function>
 Task<std::invoke_result_t<Function>> Services::run_on(asio::thread_pool& pool, Function function) {

@@ -77,8 +77,6 @@ std::string to_log_line(const RequestRecord& record) {
   return line + fmt::format(" ms={:.1f}", record.milliseconds);
 }
 
-void log_request(const RequestRecord& record) {
-  spdlog::info("{}", to_log_line(record));
-}
+void log_request(const RequestRecord& record) { spdlog::info("{}", to_log_line(record)); }
 
 }  // namespace mlxr

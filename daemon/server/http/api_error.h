@@ -21,7 +21,8 @@ struct ApiError {
 // Thrown by wire formats for what is wrong with a request's form.
 class RequestError : public std::runtime_error {
  public:
-  explicit RequestError(ApiError error) : std::runtime_error(error.message), error_(std::move(error)) {}
+  explicit RequestError(ApiError error)
+      : std::runtime_error(error.message), error_(std::move(error)) {}
   const ApiError& error() const { return error_; }
 
  private:

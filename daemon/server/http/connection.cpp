@@ -203,8 +203,8 @@ Task<bool> Connection::HttpExchange::write(std::string bytes) {
 
 Task<bool> Connection::HttpExchange::end() {
   if (!started_) {
-    co_await respond(to_response(
-        to_api_error(ErrorCode::kInternal, "the request was not answered: a bug of mlxrunnerd", false)));
+    co_await respond(to_response(to_api_error(
+        ErrorCode::kInternal, "the request was not answered: a bug of mlxrunnerd", false)));
   }
   if (streaming_ && chunked_ && !failed_) {
     error_code problem;
@@ -445,7 +445,8 @@ std::shared_ptr<ConnectionHandle> start_connection(asio::generic::stream_protoco
                                                    std::function<void()> ended) {
   auto connection =
       std::make_shared<Connection>(std::move(socket), is_unix_socket, limits, handler);
-  asio::co_spawn(connection->executor(), run_connection(connection, std::move(ended)), asio::detached);
+  asio::co_spawn(connection->executor(), run_connection(connection, std::move(ended)),
+                 asio::detached);
   return connection;
 }
 

@@ -1,5 +1,5 @@
-// One client connection, TCP or Unix socket alike: reads requests, hands them to the handler, writes
-// what it answers, and watches for the client going away meanwhile. The only user of Beast.
+// One client connection, TCP or Unix socket alike: reads requests, hands them to the handler,
+// writes what it answers, and watches for the client going away meanwhile. The only user of Beast.
 #pragma once
 
 #include <boost/asio/generic/stream_protocol.hpp>

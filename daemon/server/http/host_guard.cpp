@@ -7,9 +7,8 @@ namespace mlxr {
 namespace {
 
 bool is_port(std::string_view text) {
-  return text.size() <= 5 && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-           return std::isdigit(c) != 0;
-         });
+  return text.size() <= 5 && std::all_of(text.begin(), text.end(),
+                                         [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
 std::string lower(std::string_view text) {
@@ -55,7 +54,8 @@ std::optional<std::string> refuse_foreign_host(const Request& request) {
   }
   const auto origin = request.headers.find("origin");
   if (origin != request.headers.end() && !is_loopback_origin(origin->second)) {
-    return "requests from other web sites are refused: the Origin header must be a loopback address";
+    return "requests from other web sites are refused: the Origin header must be a loopback "
+           "address";
   }
   return std::nullopt;
 }

@@ -41,8 +41,9 @@ void remove_stale(asio::io_context& context, const fs::path& path) {
     return;
   }
   if (!S_ISSOCK(found.st_mode)) {
-    throw Error(ErrorCode::kIo, path.string() + " exists and is not a socket; remove it, or choose "
-                                                "another path with --socket");
+    throw Error(ErrorCode::kIo, path.string() +
+                                    " exists and is not a socket; remove it, or choose "
+                                    "another path with --socket");
   }
   Local::socket probe(context);
   error_code problem;
@@ -76,8 +77,9 @@ asio::ip::tcp::acceptor listen_tcp(asio::io_context& context, const std::string&
   }
   if (problem == asio::error::address_in_use) {
     throw Error(ErrorCode::kUnavailable,
-                name + " is in use by another program; choose another port with --port or "
-                       "MLXR_PORT (0 takes a free one)");
+                name +
+                    " is in use by another program; choose another port with --port or "
+                    "MLXR_PORT (0 takes a free one)");
   }
   if (problem) {
     throw Error(ErrorCode::kIo, "cannot listen on " + name + ": " + problem.message());
@@ -88,10 +90,10 @@ asio::ip::tcp::acceptor listen_tcp(asio::io_context& context, const std::string&
 UnixListener::UnixListener(asio::io_context& context, const fs::path& path)
     : path_(path), acceptor_(context) {
   if (path.string().size() >= sizeof(sockaddr_un::sun_path)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "the socket path " + path.string() + " is longer than the system's " +
-                    std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
-                    " bytes; choose a shorter one with --socket");
+    throw Error(ErrorCode::kInvalidArgument, "the socket path " + path.string() +
+                                                 " is longer than the system's " +
+                                                 std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
+                                                 " bytes; choose a shorter one with --socket");
   }
   lock_ = take_lock(path);
   try {

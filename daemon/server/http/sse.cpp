@@ -18,9 +18,7 @@ Task<bool> SseStream::begin() {
   co_return co_await exchange_.begin_stream("text/event-stream; charset=utf-8");
 }
 
-Task<bool> SseStream::send(std::string data) {
-  co_return co_await write(sse_event(data));
-}
+Task<bool> SseStream::send(std::string data) { co_return co_await write(sse_event(data)); }
 
 Task<bool> SseStream::ping_if_idle() {
   if (std::chrono::steady_clock::now() < next_ping()) {

@@ -38,10 +38,19 @@ Json to_json(const SamplingParams& sampling) {
           {"frequency_penalty", short_number(sampling.frequency_penalty)}};
 }
 
+std::shared_ptr<const Model> open_model(const ModelEntry& entry) {
+  try {
+    return load_model(entry.path);
+  } catch (const Error& error) {
+    throw about_model(error, entry);
+  }
+}
+
 Json stop_tokens(const Model& model) {
   Json tokens = Json::array();
   for (const int32_t id : model.stop_tokens) {
-    tokens.push_back({{"id", id}, {"text", model.tokenizer ? model.tokenizer->token_bytes(id) : ""}});
+    tokens.push_back(
+        {{"id", id}, {"text", model.tokenizer ? model.tokenizer->token_bytes(id) : ""}});
   }
   return tokens;
 }
@@ -63,7 +72,7 @@ Json model_summary(Services& services, const ModelEntry& entry) {
 Json model_details(Services& services, const std::string& name) {
   const ModelEntry entry = services.models.find(name);
   const ModelSettings settings = services.settings.find(entry.name);
-  const std::shared_ptr<const Model> model = load_model(entry.path);
+  const std::shared_ptr<const Model> model = open_model(entry);
   Json json = entry_head(entry);
   add_facts(json, services, entry.name, model->facts);
   json["is_default"] = entry.is_default;

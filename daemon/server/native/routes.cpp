@@ -50,8 +50,8 @@ Task<void> list_models(Services& services, Exchange& exchange) {
 
 Task<void> show_model(Services& services, Exchange& exchange) {
   const std::string name = exchange.request().path_values.at("name");
-  Json body = co_await services.run_on(services.loads,
-                                       [&] { return model_details(services, name); });
+  Json body =
+      co_await services.run_on(services.loads, [&] { return model_details(services, name); });
   co_await send(exchange, std::move(body));
 }
 
@@ -95,8 +95,8 @@ std::string name_to_load(Services& services, const Exchange& exchange) {
 }
 
 Task<void> load(Services& services, Exchange& exchange) {
-  const std::string name = co_await services.run_on(
-      services.work, [&] { return name_to_load(services, exchange); });
+  const std::string name =
+      co_await services.run_on(services.work, [&] { return name_to_load(services, exchange); });
   const std::shared_ptr<ServedModel> model = co_await services.acquire(name);
   exchange.record.model = model->name();
   co_await send(exchange, loaded_model(model->info()));

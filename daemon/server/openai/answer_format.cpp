@@ -43,7 +43,9 @@ Json byte_list(const std::string& bytes) {
 }
 
 Json chat_token(const std::string& bytes, float logprob) {
-  return {{"token", token_text(bytes)}, {"logprob", short_number(logprob)}, {"bytes", byte_list(bytes)}};
+  return {{"token", token_text(bytes)},
+          {"logprob", short_number(logprob)},
+          {"bytes", byte_list(bytes)}};
 }
 
 class ChatFormat : public AnswerFormat {
@@ -69,11 +71,11 @@ class ChatFormat : public AnswerFormat {
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json choices = Json::array();
     for (size_t i = 0; i < answers.size(); ++i) {
-      choices.push_back({{"index", i},
-                         {"message",
-                          {{"role", "assistant"}, {"content", answers[i].text}, {"refusal", nullptr}}},
-                         {"logprobs", logprobs(answers[i].logprobs)},
-                         {"finish_reason", answers[i].finish_reason}});
+      choices.push_back(
+          {{"index", i},
+           {"message", {{"role", "assistant"}, {"content", answers[i].text}, {"refusal", nullptr}}},
+           {"logprobs", logprobs(answers[i].logprobs)},
+           {"finish_reason", answers[i].finish_reason}});
     }
     Json body = head("chat.completion");
     body["choices"] = std::move(choices);

@@ -21,15 +21,15 @@ const Json& object_at(const Json& array, size_t index, const std::string& path) 
 
 std::string read_role(const Fields& message) {
   static constexpr std::array<std::string_view, 5> kRoles{"system", "developer", "user",
-                                                           "assistant", "tool"};
+                                                          "assistant", "tool"};
   const auto role = message.string("role");
   if (!role) {
     throw bad_field(message.path("role"), "\"" + message.path("role") + "\" is missing");
   }
   if (std::find(kRoles.begin(), kRoles.end(), *role) == kRoles.end()) {
-    throw bad_field(message.path("role"),
-                    "\"" + message.path("role") + "\" must be one of system, developer, user, " +
-                        "assistant, tool, not \"" + *role + "\"");
+    throw bad_field(message.path("role"), "\"" + message.path("role") +
+                                              "\" must be one of system, developer, user, " +
+                                              "assistant, tool, not \"" + *role + "\"");
   }
   // What newer OpenAI models call developer is what templates call system.
   return *role == "developer" ? "system" : *role;
@@ -126,9 +126,10 @@ Json read_tools(const Fields& fields) {
   const Json* choice = fields.value("tool_choice");
   const bool known = choice == nullptr || *choice == "auto" || *choice == "none";
   if (!known) {
-    throw bad_field("tool_choice",
-                    "\"tool_choice\" may be \"auto\" or \"none\"; forcing a call is not supported yet",
-                    "unsupported_parameter");
+    throw bad_field(
+        "tool_choice",
+        "\"tool_choice\" may be \"auto\" or \"none\"; forcing a call is not supported yet",
+        "unsupported_parameter");
   }
   if (tools == nullptr || tools->empty() || (choice != nullptr && *choice == "none")) {
     return nullptr;

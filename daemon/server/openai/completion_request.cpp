@@ -82,7 +82,8 @@ CompletionRequest read_completion_request(const std::string& body) {
   refuse_unsupported(fields);
   const auto best_of = fields.integer("best_of", 1, kMaxChoices);
   if (best_of && *best_of != request.options.n) {
-    throw bad_field("best_of", "\"best_of\" other than n is not supported", "unsupported_parameter");
+    throw bad_field("best_of", "\"best_of\" other than n is not supported",
+                    "unsupported_parameter");
   }
   if (request.prompts.size() * static_cast<size_t>(request.options.n) > kMaxChoices) {
     throw bad_field("prompt", "one request may ask for at most " + std::to_string(kMaxChoices) +

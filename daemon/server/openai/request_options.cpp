@@ -13,8 +13,8 @@ constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 
 void add_stop(RequestOptions& options, const Json& value, const std::string& path) {
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
-    throw bad_field(path, "\"" + path + "\" must be a string that is not empty, not " +
-                              to_text(value));
+    throw bad_field(path,
+                    "\"" + path + "\" must be a string that is not empty, not " + to_text(value));
   }
   options.stop.push_back(value.get<std::string>());
 }
@@ -29,9 +29,8 @@ void read_stop(const Fields& fields, RequestOptions& options) {
     return;
   }
   if (stop->size() > kMaxStopStrings) {
-    throw bad_field("stop", "\"stop\" has " + std::to_string(stop->size()) +
-                                " strings; at most " + std::to_string(kMaxStopStrings) +
-                                " are supported");
+    throw bad_field("stop", "\"stop\" has " + std::to_string(stop->size()) + " strings; at most " +
+                                std::to_string(kMaxStopStrings) + " are supported");
   }
   for (size_t i = 0; i < stop->size(); ++i) {
     add_stop(options, (*stop)[i], "stop[" + std::to_string(i) + "]");
@@ -47,12 +46,29 @@ bool is_set(const Json& value) {
 }
 
 void refuse_what_would_change_the_answer(const Fields& fields) {
-  for (const char* name :
-       {"audio", "functions", "function_call", "web_search_options", "prediction", "grammar",
-        "json_schema", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-        "structured_outputs", "mirostat", "dry_multiplier", "xtc_probability", "min_tokens",
-        "stop_token_ids", "bad_words", "allowed_token_ids", "use_beam_search", "prompt_logprobs",
-        "continue_final_message", "images"}) {
+  for (const char* name : {"audio",
+                           "functions",
+                           "function_call",
+                           "web_search_options",
+                           "prediction",
+                           "grammar",
+                           "json_schema",
+                           "guided_json",
+                           "guided_regex",
+                           "guided_choice",
+                           "guided_grammar",
+                           "structured_outputs",
+                           "mirostat",
+                           "dry_multiplier",
+                           "xtc_probability",
+                           "min_tokens",
+                           "stop_token_ids",
+                           "bad_words",
+                           "allowed_token_ids",
+                           "use_beam_search",
+                           "prompt_logprobs",
+                           "continue_final_message",
+                           "images"}) {
     const Json* value = fields.value(name);
     if (value != nullptr && is_set(*value) && *value != Json(0)) {
       refuse_unsupported(name, "; leave it out");
@@ -96,12 +112,11 @@ void read_logit_bias(const Fields& fields, SamplingParams& params) {
     int32_t token = -1;
     const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), token);
     if (problem != std::errc() || end != key.data() + key.size() || token < 0) {
-      throw bad_field("logit_bias",
-                      "\"logit_bias\" must map token ids to numbers; \"" + key + "\" is no token id");
+      throw bad_field("logit_bias", "\"logit_bias\" must map token ids to numbers; \"" + key +
+                                        "\" is no token id");
     }
     const Fields entry(*biases, "logit_bias.");
-    params.logit_bias[token] =
-        static_cast<float>(entry.number(key, -100, 100).value_or(0));
+    params.logit_bias[token] = static_cast<float>(entry.number(key, -100, 100).value_or(0));
   }
 }
 

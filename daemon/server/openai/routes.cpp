@@ -22,15 +22,15 @@ void submit_chat(Services& services, Generation& generation, const ChatRequest& 
   const std::vector<int32_t> prompt = services.prompts.chat(
       model.model(), request.messages, request.tools, request.template_variables);
   for (int i = 0; i < request.options.n; ++i) {
-    generation.submit(to_generate_request(request.options, sampling, request.n_logprobs, prompt, i));
+    generation.submit(
+        to_generate_request(request.options, sampling, request.n_logprobs, prompt, i));
   }
 }
 
 Task<void> chat_completions(Services& services, Exchange& exchange) {
   const ChatRequest request = co_await services.run_on(
       services.work, [&exchange] { return read_chat_request(exchange.request().body); });
-  Generation generation(exchange.executor(),
-                        co_await services.acquire(request.options.model));
+  Generation generation(exchange.executor(), co_await services.acquire(request.options.model));
   exchange.record.model = generation.model().name();
   co_await services.run_on(services.work, [&] {
     submit_chat(services, generation, request);
@@ -51,7 +51,8 @@ std::vector<int32_t> prompt_tokens(Services& services, const Model& model,
     tokens = services.prompts.raw(model, std::get<std::string>(input));
   }
   if (tokens.empty()) {
-    throw bad_field("prompt", "\"prompt\" is empty: this model has no beginning-of-text token to start from");
+    throw bad_field("prompt",
+                    "\"prompt\" is empty: this model has no beginning-of-text token to start from");
   }
   for (const int32_t token : tokens) {
     if (token >= model.facts.vocab_size) {
@@ -87,8 +88,7 @@ void submit_completion(Services& services, Generation& generation,
 Task<void> completions(Services& services, Exchange& exchange) {
   const CompletionRequest request = co_await services.run_on(
       services.work, [&exchange] { return read_completion_request(exchange.request().body); });
-  Generation generation(exchange.executor(),
-                        co_await services.acquire(request.options.model));
+  Generation generation(exchange.executor(), co_await services.acquire(request.options.model));
   exchange.record.model = generation.model().name();
   co_await services.run_on(services.work, [&] {
     submit_completion(services, generation, request);
@@ -102,8 +102,8 @@ Task<void> completions(Services& services, Exchange& exchange) {
 
 Task<void> list_models(Services& services, Exchange& exchange) {
   Response response;
-  response.body = co_await services.run_on(
-      services.work, [&services] { return to_text(model_list(services)); });
+  response.body = co_await services.run_on(services.work,
+                                           [&services] { return to_text(model_list(services)); });
   co_await exchange.respond(std::move(response));
 }
 

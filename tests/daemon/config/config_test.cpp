@@ -18,7 +18,8 @@ class ConfigTest : public ::testing::Test {
  protected:
   void SetUp() override {
     home_ = fs::path(::testing::TempDir()) /
-            ("mlxr-config-" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
+            ("mlxr-config-" +
+             std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::remove_all(home_);
     fs::create_directories(home_);
   }
@@ -108,7 +109,8 @@ TEST_F(ConfigTest, ShippedModelSettingsAreValidAndDocumented) {
   }
   EXPECT_GT(files, 0);
   std::ifstream readme(folder / "README.md");
-  const std::string text((std::istreambuf_iterator<char>(readme)), std::istreambuf_iterator<char>());
+  const std::string text((std::istreambuf_iterator<char>(readme)),
+                         std::istreambuf_iterator<char>());
   for (const std::string& key : model_setting_keys()) {
     EXPECT_NE(text.find("| `" + key + "` |"), std::string::npos) << key;
   }
@@ -165,7 +167,8 @@ TEST_F(ConfigTest, UnknownKeyNamesFileLineAndTheNearestKey) {
 
 TEST_F(ConfigTest, WrongValuesNameFileLineAndWhatIsAllowed) {
   const std::vector<std::pair<std::string, std::string>> cases{
-      {"port: eighty\n", "bad.yaml:1: \"port\" is \"eighty\"; it must be a whole number from 0 to 65535"},
+      {"port: eighty\n",
+       "bad.yaml:1: \"port\" is \"eighty\"; it must be a whole number from 0 to 65535"},
       {"\nport: 70000\n", "bad.yaml:2: \"port\" is \"70000\""},
       {"kv_type: q8\n", "it must be one of f16, f32"},
       {"kv_bytes: lots\n", "a size such as 2GiB"},
@@ -189,7 +192,7 @@ TEST_F(ConfigTest, WrongEnvironmentAndFlagsAreNamed) {
   EXPECT_EQ(complaint_of(sources()).find("MLXR_THREADS: \"threads\" is \"many\""), 0U);
   environment_.clear();
   ConfigSources from = sources();
-  from.flags["max_queue"] = {"-3"};
+  from.flags["max_queue"] = {"0"};
   EXPECT_EQ(complaint_of(from).find("--max-queue: "), 0U);
 }
 
@@ -206,8 +209,9 @@ TEST_F(ConfigTest, CommandLineKnowsEverySetting) {
     EXPECT_NE(text.find(setting.flag_name()), std::string::npos) << setting.key;
     EXPECT_NE(text.find(setting.environment_name()), std::string::npos) << setting.key;
   }
-  const char* line[] = {"mlxrunnerd", "--port",  "0",       "--model",        "a.gguf", "--model",
-                        "b",          "--model-folders", "/x", "--model-folders", "/y"};
+  const char* line[] = {"mlxrunnerd", "--port",          "0", "--model",
+                        "a.gguf",     "--model",         "b", "--model-folders",
+                        "/x",         "--model-folders", "/y"};
   const CommandLine parsed = parse_command_line(11, line, settings, "1");
   EXPECT_EQ(parsed.models, (std::vector<std::string>{"a.gguf", "b"}));
   EXPECT_EQ(parsed.flags.at("port"), std::vector<std::string>{"0"});

@@ -1,4 +1,5 @@
-// The JSON of answers: chunks, whole bodies, usage and log probabilities in both of OpenAI's shapes.
+// The JSON of answers: chunks, whole bodies, usage and log probabilities in both of OpenAI's
+// shapes.
 #include "daemon/server/openai/answer_format.h"
 
 #include <gtest/gtest.h>

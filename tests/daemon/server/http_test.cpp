@@ -13,12 +13,13 @@ namespace mlxr {
 namespace {
 
 TEST(HostGuard, PassesLoopbackNamesOnly) {
-  for (const char* host : {"localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:11435", "[::1]",
-                           "[::1]:8080"}) {
+  for (const char* host :
+       {"localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:11435", "[::1]", "[::1]:8080"}) {
     EXPECT_TRUE(is_loopback_host(host)) << host;
   }
-  for (const char* host : {"", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test", "127.0.0.2",
-                           "localhost:80a", "localhost:123456", "evil.test:80", "::1"}) {
+  for (const char* host :
+       {"", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test", "127.0.0.2", "localhost:80a",
+        "localhost:123456", "evil.test:80", "::1"}) {
     EXPECT_FALSE(is_loopback_host(host)) << host;
   }
 }
@@ -29,7 +30,8 @@ TEST(HostGuard, RefusesForeignOrigins) {
   EXPECT_FALSE(refuse_foreign_host(request));
   request.headers["origin"] = "http://localhost:3000";
   EXPECT_FALSE(refuse_foreign_host(request));
-  for (const char* origin : {"https://evil.test", "null", "", "file://", "http://localhost.evil.test"}) {
+  for (const char* origin :
+       {"https://evil.test", "null", "", "file://", "http://localhost.evil.test"}) {
     request.headers["origin"] = origin;
     EXPECT_TRUE(refuse_foreign_host(request)) << origin;
   }
@@ -131,8 +133,7 @@ TEST(ApiErrors, HaveOpenAisShape) {
 }
 
 TEST(ApiErrors, UnknownExceptionsAreInternal) {
-  const ApiError error =
-      to_api_error(std::make_exception_ptr(std::runtime_error("boom")), false);
+  const ApiError error = to_api_error(std::make_exception_ptr(std::runtime_error("boom")), false);
   EXPECT_EQ(error.status, 500);
   EXPECT_EQ(error.code, "internal_error");
 }
