@@ -19,6 +19,13 @@ def ask(chat, text, answer):
     chat.expect_exact(">>> ")
 
 
+def leave(chat):
+    """Ctrl-D at the prompt, once the terminal is in the editor's hands."""
+    time.sleep(0.3)
+    chat.sendeof()
+    chat.expect(pexpect.EOF)
+
+
 def test_a_conversation_and_its_commands(mlx):
     chat = mlx.chat("mlxr-demo", *GREEDY)
     ask(chat, QUESTION, ANSWER)
@@ -58,8 +65,7 @@ def test_messages_of_several_lines(mlx):
     ask(chat, f"/save {saved}", "Saved")
     texts = [m["content"] for m in json.loads(saved.read_text())["messages"] if m["role"] == "user"]
     assert texts == ["What is the\ncapital of Norway?", "What is the \ncapital of Norway?"]
-    chat.sendeof()
-    chat.expect(pexpect.EOF)
+    leave(chat)
 
 
 def test_history_is_kept_and_private(mlx):
@@ -74,8 +80,7 @@ def test_history_is_kept_and_private(mlx):
     chat.expect_exact(QUESTION)
     chat.sendline("")
     chat.expect_exact(ANSWER)
-    chat.sendeof()
-    chat.expect(pexpect.EOF)
+    leave(chat)
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(mlx):
@@ -95,11 +100,11 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(mlx):
     ask(chat, QUESTION, ANSWER)
     ask(chat, "/help", "/bye")
     chat.send("half a line")
+    time.sleep(0.3)
     chat.sendintr()  # at the prompt: the line is thrown away
     chat.expect_exact("^C")
     chat.expect_exact(">>> ")
-    chat.sendeof()
-    chat.expect(pexpect.EOF)
+    leave(chat)
     chat.close()
     assert chat.exitstatus == 0
     for _ in range(100):
