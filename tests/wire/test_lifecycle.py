@@ -186,7 +186,8 @@ def test_new_connections_are_refused_while_draining(start):
         daemon.client() as client,
         client.stream("POST", "/v1/completions", json=endless(stream=True, n=4)) as answer,
     ):
-        next(events_of(answer))
+        events = events_of(answer)  # held: dropping it would close the connection
+        next(events)
         daemon.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 5
         refused = False
