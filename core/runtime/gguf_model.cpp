@@ -28,6 +28,15 @@ std::optional<int32_t> token(const GgufFile& file, const std::string& which, siz
   return static_cast<int32_t>(*id);
 }
 
+// Old files leave add_bos_token out where their pre-tokenizer implies it, as llama.cpp takes it.
+bool adds_bos_unasked(const std::string& pre) {
+  for (const char* name : {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral",
+                           "midm-2.0", "lfm2", "tekken"}) {
+    if (pre == name) return true;
+  }
+  return false;
+}
+
 GgufVocab read_vocab(const GgufFile& file) {
   GgufVocab vocab;
   const auto* tokens = array_of<std::string>(file, "tokenizer.ggml.tokens");
@@ -53,7 +62,8 @@ GgufVocab read_vocab(const GgufFile& file) {
   vocab.unk = token(file, "unknown", tokens->size());
   vocab.pad = token(file, "padding", tokens->size());
   const bool sentencepiece = vocab.model == "llama";
-  vocab.add_bos = file.boolean("tokenizer.ggml.add_bos_token").value_or(sentencepiece);
+  vocab.add_bos = file.boolean("tokenizer.ggml.add_bos_token")
+                      .value_or(sentencepiece || adds_bos_unasked(vocab.pre));
   vocab.add_eos = file.boolean("tokenizer.ggml.add_eos_token").value_or(false);
   vocab.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);
   return vocab;

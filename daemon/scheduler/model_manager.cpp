@@ -5,22 +5,13 @@
 #include <map>
 #include <mutex>
 
-#include "daemon/scheduler/name_distance.h"
+#include "core/base/nearest_names.h"
 
 namespace mlxr {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using ServedPtr = std::shared_ptr<ServedModel>;
-
-SamplingParams with_overrides(SamplingParams params, const ModelSettings& s) {
-  if (s.temperature) params.temperature = *s.temperature;
-  if (s.top_p) params.top_p = *s.top_p;
-  if (s.top_k) params.top_k = *s.top_k;
-  if (s.min_p) params.min_p = *s.min_p;
-  if (s.repeat_penalty) params.repeat_penalty = *s.repeat_penalty;
-  return params;
-}
 
 EngineOptions with_overrides(EngineOptions options, const ModelSettings& s) {
   if (s.context_length) options.context_length = *s.context_length;
@@ -40,6 +31,15 @@ std::shared_ptr<const Model> with_template(std::shared_ptr<const Model> model,
 }
 
 }  // namespace
+
+SamplingParams with_overrides(SamplingParams params, const ModelSettings& s) {
+  if (s.temperature) params.temperature = *s.temperature;
+  if (s.top_p) params.top_p = *s.top_p;
+  if (s.top_k) params.top_k = *s.top_k;
+  if (s.min_p) params.min_p = *s.min_p;
+  if (s.repeat_penalty) params.repeat_penalty = *s.repeat_penalty;
+  return params;
+}
 
 ServedModel::ServedModel(std::string name, std::unique_ptr<Scheduler> scheduler,
                          SamplingParams defaults, double load_seconds, int64_t loaded_at)

@@ -24,6 +24,9 @@ struct ModelSettings {
   std::optional<std::string> chat_template;  // Jinja source that replaces the model's own
 };
 
+// `params` with what the settings override.
+SamplingParams with_overrides(SamplingParams params, const ModelSettings& settings);
+
 struct LoadedModelInfo {
   std::string name;
   ModelFacts facts;

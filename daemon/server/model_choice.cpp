@@ -4,7 +4,7 @@
 
 #include "core/base/error.h"
 #include "daemon/scheduler/model_catalog.h"
-#include "daemon/scheduler/name_distance.h"
+#include "core/base/nearest_names.h"
 
 namespace mlxr {
 namespace fs = std::filesystem;

@@ -58,6 +58,7 @@ def wait_for_url(state, daemon):
     raise AssertionError("the daemon did not become ready in 20 s")
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("suffix", ["", "-q8_0"], ids=["bf16", "q8_0"])
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_the_reference(server, tmp_path, name, suffix):

@@ -18,15 +18,6 @@ Json entry_head(const ModelEntry& entry) {
   return {{"name", entry.name}, {"path", entry.path.string()}};
 }
 
-SamplingParams with_settings(SamplingParams sampling, const ModelSettings& settings) {
-  sampling.temperature = settings.temperature.value_or(sampling.temperature);
-  sampling.top_p = settings.top_p.value_or(sampling.top_p);
-  sampling.min_p = settings.min_p.value_or(sampling.min_p);
-  sampling.top_k = settings.top_k.value_or(sampling.top_k);
-  sampling.repeat_penalty = settings.repeat_penalty.value_or(sampling.repeat_penalty);
-  return sampling;
-}
-
 Json to_json(const SamplingParams& sampling) {
   return {{"temperature", short_number(sampling.temperature)},
           {"top_k", sampling.top_k},
@@ -85,7 +76,7 @@ Json model_details(Services& services, const std::string& name) {
   } else {
     json["chat_template"] = model->chat_template ? Json(model->chat_template->source()) : Json();
   }
-  json["default_sampling"] = to_json(with_settings(model->default_sampling, settings));
+  json["default_sampling"] = to_json(with_overrides(model->default_sampling, settings));
   json["stop_tokens"] = stop_tokens(*model);
   return json;
 }

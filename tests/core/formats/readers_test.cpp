@@ -67,6 +67,22 @@ TEST(Gguf, ReadsBackWhatWasWritten) {
   EXPECT_EQ(file->find("nothing"), nullptr);
 }
 
+TEST(Gguf, ReadsVersionsTwoAndThreeAndNoOther) {
+  const testing::TempFolder folder;
+  const fs::path path = folder.path() / "sample.gguf";
+  write_sample(path);
+  std::string whole = read_file(path);
+  for (char version : {1, 2, 3, 4}) {
+    whole[4] = version;  // versions 2 and 3 differ in the byte order that they allow, not in layout
+    write_file_atomic(path, whole);
+    if (version == 2 || version == 3) {
+      EXPECT_EQ(GgufFile::open(path)->integer("a.count"), 7);
+    } else {
+      EXPECT_THROW(GgufFile::open(path), Error);
+    }
+  }
+}
+
 // Opens damaged bytes; every outcome but a clean read or an Error is a failure.
 template <class Open>
 void expect_error_or_read(const fs::path& path, const std::string& bytes, Open open, int& errors) {

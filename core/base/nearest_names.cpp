@@ -1,12 +1,10 @@
-#include "daemon/scheduler/name_distance.h"
+#include "core/base/nearest_names.h"
 
 #include <algorithm>
 #include <numeric>
 
 namespace mlxr {
-namespace {
 
-// Levenshtein distance, one row at a time.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -21,8 +19,6 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   }
   return row[b.size()];
 }
-
-}  // namespace
 
 std::vector<std::string> nearest_names(std::string_view wanted,
                                        const std::vector<std::string>& names, size_t count) {
