@@ -1,6 +1,7 @@
 #include "cli/model_argument.h"
 
 #include "cli/client/daemon_process.h"
+#include "core/runtime/model.h"
 #include "daemon/config/paths.h"
 #include "daemon/scheduler/model_catalog.h"
 #include "daemon/server/model_choice.h"
@@ -10,9 +11,7 @@ namespace mlxr::cli {
 namespace fs = std::filesystem;
 
 bool is_model_path_argument(const std::string& model) {
-  std::error_code error;
-  return model.find('/') != std::string::npos || model.ends_with(".gguf") ||
-         fs::exists(model, error);
+  return model.find('/') != std::string::npos || model.ends_with(".gguf") || is_model_path(model);
 }
 
 std::string model_argument_name(const std::string& model) {

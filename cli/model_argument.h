@@ -9,7 +9,7 @@
 
 namespace mlxr::cli {
 
-// True for what is plainly a path: it has a slash, ends in .gguf, or exists.
+// True for what is plainly a path: it has a slash, ends in .gguf, or is a model's folder.
 bool is_model_path_argument(const std::string& model);
 // The name that a model is served under.
 std::string model_argument_name(const std::string& model);

@@ -1,5 +1,7 @@
 #include "cli/chat/answer.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
 
@@ -23,6 +25,21 @@ std::string text_of(const Json& choice) {
   const Json& delta = choice["delta"];
   const auto content = delta.find("content");
   return content != delta.end() && content->is_string() ? content->get<std::string>() : "";
+}
+
+// U+0000 to U+001F without newline and tab, U+007F, and U+0080 to U+009F (C2 80 to C2 9F in UTF-8).
+std::string without_controls(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if (byte == 0xC2 && next >= 0x80 && next < 0xA0) {
+      ++i;
+    } else if ((byte >= 0x20 && byte != 0x7F) || byte == '\n' || byte == '\t') {
+      out += text[i];
+    }
+  }
+  return out;
 }
 
 void take_usage(const Json& usage, Answer& answer) {
@@ -65,6 +82,18 @@ Answer stream_answer(const DaemonClient& client, const std::string& path, Json b
       path, body, [&](std::string_view piece) { parser.feed(piece); }, interrupt);
   answer.seconds = since(start);
   return answer;
+}
+
+void print_text(const std::string& text) {
+  static const bool terminal = ::isatty(STDOUT_FILENO) != 0;
+  const std::string shown = terminal ? without_controls(text) : text;
+  std::fwrite(shown.data(), 1, shown.size(), stdout);
+  std::fflush(stdout);
+}
+
+std::string describe_cut(const Answer& answer, bool limited) {
+  if (answer.finish_reason != "length") return "";
+  return limited ? "cut: max_tokens is reached" : "cut: the context window is full";
 }
 
 std::string describe_speed(const Answer& answer) {

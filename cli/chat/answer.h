@@ -22,6 +22,13 @@ struct Answer {
 Answer stream_answer(const DaemonClient& client, const std::string& path, Json body,
                      const std::function<void(const std::string&)>& on_text);
 
+// Answer text on its way to the user. On a terminal control characters are left out: a model's
+// answer must not move the cursor or set the window's title.
+void print_text(const std::string& text);
+
+// Why an answer that was cut ends where it does; empty for any other. `limited`: max_tokens was
+// set.
+std::string describe_cut(const Answer& answer, bool limited);
 // "20 prompt tokens, 142 generated at 512.3 tokens/s, first after 0.03 s"
 std::string describe_speed(const Answer& answer);
 

@@ -52,8 +52,8 @@ void Conversation::add(const std::string& role, const std::string& text) {
   messages_.push_back({{"role", role}, {"content", text}});
 }
 
-bool Conversation::drop_answer() {
-  if (messages_.empty() || messages_.back()["role"] != "assistant") return false;
+bool Conversation::drop_last(const char* role) {
+  if (messages_.empty() || messages_.back()["role"] != role) return false;
   messages_.erase(messages_.size() - 1);
   return true;
 }

@@ -23,8 +23,9 @@ class Conversation {
   void add(const std::string& role, const std::string& text);
   void clear() { messages_ = Json::array(); }
   // Takes the last answer back. False when there is none.
-  bool drop_answer();
-  bool empty() const { return messages_.empty(); }
+  bool drop_answer() { return drop_last("assistant"); }
+  // Takes back a last question that got no answer.
+  void drop_question() { drop_last("user"); }
 
   // Messages as JSON, whole-file and atomic. load() throws Error{kCorruptFile} for anything else.
   void save(const std::filesystem::path& file) const;
@@ -34,6 +35,8 @@ class Conversation {
   Json request() const;
 
  private:
+  bool drop_last(const char* role);
+
   std::string model_;
   bool chat_;
   std::string system_;

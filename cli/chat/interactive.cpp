@@ -1,7 +1,7 @@
 #include "cli/chat/interactive.h"
 
+#include <csignal>
 #include <cstdio>
-#include <optional>
 
 #include "cli/chat/answer.h"
 #include "cli/chat/line_editor.h"
@@ -43,10 +43,9 @@ class Session {
         if (text[0] == '/' && text.find('\n') == std::string::npos) {
           if (!command(text)) break;
         } else {
-          conversation_.add("user", text);
-          answer();
+          ask(text);
         }
-      } catch (const Error& e) {
+      } catch (const std::exception& e) {
         std::fprintf(stderr, "mlx: %s\n", e.what());
       }
     }
@@ -87,19 +86,30 @@ class Session {
     }
   }
 
+  void ask(const std::string& text) {
+    conversation_.add("user", text);
+    try {
+      answer();
+    } catch (...) {
+      // A refused question (too long, say) must not make every later one fail with it.
+      conversation_.drop_question();
+      throw;
+    }
+  }
+
   void answer() {
     Answer answer;
     try {
-      answer = stream_answer(client_, conversation_.path(), conversation_.request(),
-                             [](const std::string& piece) {
-                               std::fwrite(piece.data(), 1, piece.size(), stdout);
-                               std::fflush(stdout);
-                             });
+      answer = stream_answer(client_, conversation_.path(), conversation_.request(), print_text);
     } catch (...) {
       std::printf("\n");
       throw;
     }
     std::printf(answer.interrupted ? " ^C\n" : "\n");
+    const bool limited = conversation_.options().contains("max_tokens");
+    const std::string cut = describe_cut(answer, limited);
+    const char* advice = limited ? "" : "; /clear begins a new conversation";
+    if (!cut.empty()) std::printf("[%s%s]\n", cut.c_str(), advice);
     if (verbose_ && !answer.interrupted) std::printf("[%s]\n", describe_speed(answer).c_str());
     // What was said before it was stopped is part of the conversation.
     conversation_.add("assistant", answer.text);
@@ -169,6 +179,8 @@ class Session {
 
 int chat_interactively(const DaemonClient& client, Conversation conversation, bool verbose) {
   create_private_folder(mlxr_home());
+  // Ctrl-C is heard by the editor and by the answer; pressed between the two it must do nothing.
+  std::signal(SIGINT, SIG_IGN);
   return Session(client, std::move(conversation), verbose).run();
 }
 

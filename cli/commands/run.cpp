@@ -1,4 +1,6 @@
 // mlx run: one answer, or an interactive chat.
+#include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -11,6 +13,7 @@
 #include "cli/chat/conversation.h"
 #include "cli/chat/interactive.h"
 #include "cli/client/daemon_process.h"
+#include "cli/client/progress_line.h"
 #include "cli/commands/commands.h"
 #include "cli/model_argument.h"
 #include "core/base/error.h"
@@ -27,8 +30,22 @@ struct Options {
   bool raw = false, verbose = false;
 };
 
-std::string piped_input() {
-  if (::isatty(STDIN_FILENO)) return "";
+// With a prompt on the command line only a pipe or a file is read: a program that starts this one
+// may have left a socket or a device there, which never ends.
+bool reads_input(bool has_prompt) {
+  struct stat input {};
+  if (::isatty(STDIN_FILENO) || ::fstat(STDIN_FILENO, &input) != 0) return false;
+  return !has_prompt || S_ISFIFO(input.st_mode) || S_ISREG(input.st_mode);
+}
+
+std::string piped_input(bool has_prompt) {
+  if (!reads_input(has_prompt)) return "";
+  constexpr int kQuietMilliseconds = 2000;
+  std::optional<ProgressLine> waiting;
+  pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+  if (::poll(&input, 1, kQuietMilliseconds) == 0) {
+    waiting.emplace("mlx: waiting for the rest of the prompt on standard input");
+  }
   std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
   return text;
@@ -38,7 +55,7 @@ std::string piped_input() {
 std::string prompt_of(const Options& options) {
   std::string prompt;
   for (const std::string& word : options.prompt) prompt += (prompt.empty() ? "" : " ") + word;
-  const std::string piped = piped_input();
+  const std::string piped = piped_input(!prompt.empty());
   if (!prompt.empty() && !piped.empty()) prompt += "\n\n";
   return prompt + piped;
 }
@@ -46,12 +63,13 @@ std::string prompt_of(const Options& options) {
 int answer_once(const DaemonClient& client, Conversation conversation, const std::string& prompt,
                 bool verbose) {
   conversation.add("user", prompt);
-  const Answer answer = stream_answer(client, conversation.path(), conversation.request(),
-                                      [](const std::string& piece) {
-                                        std::fwrite(piece.data(), 1, piece.size(), stdout);
-                                        std::fflush(stdout);
-                                      });
+  const Answer answer =
+      stream_answer(client, conversation.path(), conversation.request(), print_text);
   std::printf("\n");
+  std::fflush(stdout);
+  const bool limited = conversation.options().contains("max_tokens");
+  const std::string cut = limited ? "" : describe_cut(answer, limited);
+  if (!cut.empty()) std::fprintf(stderr, "[%s]\n", cut.c_str());
   if (verbose) std::fprintf(stderr, "[%s]\n", describe_speed(answer).c_str());
   return answer.interrupted ? 130 : 0;
 }

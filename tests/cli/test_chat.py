@@ -68,6 +68,35 @@ def test_messages_of_several_lines(mlx):
     leave(chat)
 
 
+def test_a_refused_question_does_not_spoil_the_next(mlx):
+    mlx.environment["MLXR_CONTEXT_LENGTH"] = "48"
+    chat = mlx.chat("mlxr-demo", *GREEDY)
+    ask(chat, "word " * 60, "tokens")
+    ask(chat, QUESTION, ANSWER)
+    leave(chat)
+
+
+def test_ctrl_c_between_answer_and_prompt_is_harmless(mlx):
+    chat = mlx.chat("mlxr-demo", *GREEDY)
+    for _ in range(5):
+        chat.sendline("Tell me a story about a fox and a lantern")
+        for _ in range(10):
+            time.sleep(0.01)
+            chat.sendintr()
+    ask(chat, QUESTION, ANSWER)
+    leave(chat)
+
+
+def test_control_characters_of_an_answer_do_not_reach_the_terminal(mlx, fake_daemon):
+    fake_daemon("a\x1b]0;title\x07b\u009b2Jc\td\u00e9")
+    chat = mlx.chat("any-model")
+    chat.sendline("hello")
+    chat.expect(r"a\]0;titleb2Jc\s+dé\r\n")
+    leave(chat)
+    piped = mlx.run("run", "any-model", "hello")
+    assert piped.stdout == "a\x1b]0;title\x07b\u009b2Jc\td\u00e9\n"
+
+
 def test_history_is_kept_and_private(mlx):
     chat = mlx.chat("mlxr-demo", *GREEDY)
     ask(chat, QUESTION, ANSWER)

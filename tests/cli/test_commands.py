@@ -1,6 +1,7 @@
 """The commands that print and end."""
 
 import json
+import socket
 import subprocess
 import threading
 
@@ -25,6 +26,29 @@ def test_piped_input_is_the_prompt_or_goes_below_it(mlx):
     empty = mlx.run("run", "mlxr-demo", check=False)
     assert empty.returncode == 1
     assert "prompt is empty" in empty.stderr
+
+
+def test_an_open_socket_as_input_is_not_waited_for(mlx):
+    ours, theirs = socket.socketpair()  # never written to, never closed
+    with ours, theirs:
+        answer = subprocess.run(
+            [BIN / "mlx", "run", "mlxr-demo", QUESTION, *GREEDY],
+            stdin=theirs,
+            env=mlx.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert answer.stdout == ANSWER + "\n"
+
+
+def test_an_answer_cut_by_the_context_window_says_so(mlx):
+    mlx.environment["MLXR_CONTEXT_LENGTH"] = "32"
+    cut = mlx.run("run", "mlxr-demo", "Tell me a story about a fox.", *GREEDY)
+    assert cut.stdout.strip()
+    assert "the context window is full" in cut.stderr
+    wanted = mlx.run("run", "mlxr-demo", "Tell me a story about a fox.", "--max-tokens", "4")
+    assert "cut" not in wanted.stderr
 
 
 def test_models_by_path(mlx):
