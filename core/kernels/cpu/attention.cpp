@@ -35,7 +35,7 @@ void widen(const void* from, bool f16, int64_t n, float* to) {
   for (; i + lanes <= n; i += lanes)
     hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, half + i)), d, to + i);
   for (; i < n; ++i) {
-    uint16_t bits;
+    uint16_t bits = 0;
     std::memcpy(&bits, half + i, 2);
     to[i] = f16_to_f32(bits);
   }
