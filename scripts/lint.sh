@@ -36,10 +36,11 @@ check() {
   fi
 }
 
-# Each file is compiled once more by clang-tidy; a few at a time, one process a core.
+# Each file is compiled once more by clang-tidy; a few at a time, one process a core. Without
+# daemon/server: Debian 12's clang (14) does not see the coroutines of its Boost.
 tidy() {
   local units
-  mapfile -t units < <(files 'core/*.cpp' 'daemon/*.cpp' 'cli/*.cpp')
+  mapfile -t units < <(files 'core/*.cpp' 'daemon/*.cpp' 'cli/*.cpp' | grep -v '^daemon/server/')
   printf '%s\n' "${units[@]}" |
     xargs -P "$(getconf _NPROCESSORS_ONLN)" -n 4 \
       clang-tidy -p build/release --quiet --warnings-as-errors='*' \
