@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/base/error.h"
-#include "daemon/scheduler/model_catalog.h"
 #include "core/base/nearest_names.h"
+#include "daemon/scheduler/model_catalog.h"
 
 namespace mlxr {
 namespace fs = std::filesystem;
