@@ -18,8 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("MLXR_BIN", ROOT / "build/release/bin"))
 MODELS = ("mlxr-demo", "mlxr-demo-draft")
-# Two items fewer is rounding, more is a bug. The reference itself rounds to bfloat16 at every step and
-# loses items by it, so a runtime that computes in float32 may do better by a little more.
+# Two items fewer is rounding, more is a bug. The reference itself rounds to bfloat16 at every step
+# and loses items by it, so a runtime that computes in float32 may do better by a little more.
 ITEMS_FEWER, ITEMS_MORE = 2, 4
 
 
