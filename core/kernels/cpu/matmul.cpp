@@ -16,7 +16,8 @@
 #include "hwy/foreach_target.h"
 // After foreach_target: included anew for each target.
 #include "core/kernels/cpu/matmul_float-inl.h"
-#include "core/kernels/cpu/matmul_quant-inl.h"
+#include "core/kernels/cpu/matmul_packed-inl.h"
+#include "core/kernels/cpu/matmul_rows-inl.h"
 #include "hwy/highway.h"
 
 MLXR_BEFORE_NAMESPACE();
@@ -39,6 +40,9 @@ void decoded_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const 
 void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
                         const ActivationView& x, float* out, int64_t out_stride,
                         MatmulScratch& scratch) {
+#if MLXR_PACKED_PATH
+  if (w.packed) return packed_rows(w, row_begin, row_end, x, out, out_stride, scratch);
+#endif
   switch (w.format) {
     case QuantFormat::kF32:
       return float_rows<LoadF32>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);

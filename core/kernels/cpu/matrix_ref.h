@@ -13,6 +13,8 @@ struct MatrixRef {
   int64_t cols = 0;  // inputs; a whole number of blocks
   const uint8_t* data = nullptr;
   int64_t row_stride = 0;  // bytes between rows of `data`
+  // True when `data` holds the interleaved form (packed_layout.h); rows are then no longer apart.
+  bool packed = false;
 
   // kMlxAffine: w = scale * q + bias, `group` columns share a scale; arrays are [rows, cols /
   // group].

@@ -16,6 +16,7 @@
 #undef MLXR_VECTOR_PATH
 #undef MLXR_VNNI
 #undef MLXR_BEFORE_NAMESPACE
+#undef MLXR_PACKED_PATH
 #if HWY_TARGET == HWY_AVX3
 #define MLXR_VECTOR_PATH 1
 #define MLXR_VNNI 1
@@ -27,5 +28,7 @@
 #define MLXR_VNNI 0
 #define MLXR_BEFORE_NAMESPACE() HWY_BEFORE_NAMESPACE()
 #endif
+// The interleaved kernels need vectors; without any, rows are decoded to float32.
+#define MLXR_PACKED_PATH (HWY_TARGET != HWY_SCALAR)
 
 #endif  // include guard

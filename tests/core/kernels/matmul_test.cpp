@@ -7,6 +7,8 @@
 
 #include "core/base/thread_pool.h"
 #include "core/kernels/cpu/matmul.h"
+#include "core/kernels/cpu/packed_layout.h"
+#include "core/kernels/cpu/simd_level.h"
 #include "tests/core/random_weights.h"
 
 namespace mlxr {
@@ -47,7 +49,7 @@ std::vector<float> exact_activations(int64_t columns, int64_t k, uint32_t seed) 
   return x;
 }
 
-std::vector<float> product(const RandomWeight& w, const std::vector<float>& x, int64_t columns,
+std::vector<float> product(const cpu::MatrixRef& w, const std::vector<float>& x, int64_t columns,
                            ThreadPool& pool) {
   cpu::QuantizedActivations quantized;
   cpu::ActivationView view{
@@ -61,16 +63,38 @@ std::vector<float> product(const RandomWeight& w, const std::vector<float>& x, i
                     [&](int64_t first, int64_t last, int) {
                       cpu::MatmulScratch scratch;
                       const int64_t begin = first * cpu::kRowTile;
-                      cpu::matmul_rows(w.ref(), begin, std::min(last * cpu::kRowTile, w.rows), view,
+                      cpu::matmul_rows(w, begin, std::min(last * cpu::kRowTile, w.rows), view,
                                        out.data() + begin, w.rows, scratch);
                     });
   return out;
 }
 
-void expect_matches_reference(const RandomWeight& w, int64_t columns) {
+// The interleaved form of a matrix, with the memory that it lies in.
+struct Packed {
+  std::vector<uint8_t> memory;
+  cpu::MatrixRef ref;
+};
+
+Packed packed(const RandomWeight& w) {
+  Packed out;
+  out.ref = w.ref();
+  out.memory.resize(static_cast<size_t>(cpu::packed_bytes(out.ref)) + 64);
+  const auto misaligned = reinterpret_cast<uintptr_t>(out.memory.data()) % 64;
+  uint8_t* data = out.memory.data() + (64 - misaligned) % 64;
+  const int64_t groups = (w.rows + cpu::kGroupRows - 1) / cpu::kGroupRows;
+  const int64_t middle = groups / 2;
+  cpu::pack_groups(w.ref(), 0, middle, data);
+  cpu::pack_groups(w.ref(), middle, groups,
+                   data + middle * cpu::packed_layout(w.ref()).group_bytes(w.cols));
+  out.ref.data = data;
+  out.ref.packed = true;
+  return out;
+}
+
+void expect_matches_reference(const RandomWeight& w, const cpu::MatrixRef& ref, int64_t columns) {
   ThreadPool pool(2);
   const auto x = exact_activations(columns, w.cols, 77);
-  const auto out = product(w, x, columns, pool);
+  const auto out = product(ref, x, columns, pool);
   std::vector<float> row(static_cast<size_t>(w.cols));
   for (int64_t r = 0; r < w.rows; ++r) {
     dequantize_row(w.view(), r, row.data());
@@ -86,6 +110,11 @@ void expect_matches_reference(const RandomWeight& w, int64_t columns) {
           << format_name(w.view()) << " row " << r << " column " << c << " of " << columns;
     }
   }
+}
+
+void expect_matches_reference(const RandomWeight& w, int64_t columns) {
+  expect_matches_reference(w, w.ref(), columns);
+  if (cpu::can_pack(w.ref())) expect_matches_reference(w, packed(w).ref, columns);
 }
 
 TEST(Matmul, MatchesFloat64ForEveryFormatAndOddSizes) {
@@ -111,10 +140,11 @@ TEST(Matmul, AResultDoesNotDependOnItsCompany) {
   constexpr int64_t kColumns = 17;
   for (const RandomWeight& w : every_weight(72, 512)) {
     const auto x = exact_activations(kColumns, w.cols, 3);
-    const auto together = product(w, x, kColumns, three);
+    const cpu::MatrixRef ref = w.ref();
+    const auto together = product(ref, x, kColumns, three);
     for (int64_t c = 0; c < kColumns; ++c) {
       const std::vector<float> column(x.begin() + c * w.cols, x.begin() + (c + 1) * w.cols);
-      const auto alone = product(w, column, 1, one);
+      const auto alone = product(ref, column, 1, one);
       for (int64_t r = 0; r < w.rows; ++r) {
         ASSERT_EQ(alone[static_cast<size_t>(r)], together[static_cast<size_t>(c * w.rows + r)])
             << format_name(w.view()) << " row " << r << " column " << c;
@@ -123,14 +153,36 @@ TEST(Matmul, AResultDoesNotDependOnItsCompany) {
   }
 }
 
+// Every number of columns, so that each register tile and both paths are met.
+TEST(Matmul, PackedRowsGiveTheSameBitsForAnyNumberOfColumns) {
+  ThreadPool one(1), three(3);
+  constexpr int64_t kColumns = 23;
+  for (const RandomWeight& w : every_weight(72, 512)) {
+    if (!cpu::can_pack(w.ref())) continue;
+    const Packed p = packed(w);
+    const auto x = exact_activations(kColumns, w.cols, 3);
+    const auto together = product(p.ref, x, kColumns, three);
+    for (int64_t n = 1; n < kColumns; ++n) {
+      std::vector<float> first = x;
+      first.resize(static_cast<size_t>(n * w.cols));
+      const auto some = product(p.ref, first, n, one);
+      for (size_t i = 0; i < some.size(); ++i) {
+        ASSERT_EQ(some[i], together[i]) << format_name(w.view()) << " of " << n << " columns";
+      }
+    }
+    if (cpu::simd_level() == "generic") continue;  // rows are decoded to floats there
+    const auto rows = product(w.ref(), x, kColumns, three);
+    ASSERT_EQ(rows, together) << format_name(w.view());
+  }
+}
+
 TEST(Matmul, UnalignedWeightsGiveTheSameBits) {
   ThreadPool pool(1);
   for (RandomWeight w : every_weight(16, 256)) {
     const auto x = exact_activations(6, w.cols, 9);
-    const auto expected = product(w, x, 6, pool);
-    const std::vector<std::byte> original = w.bytes;
-    std::vector<std::byte> moved(original.size() + 1);
-    std::copy(original.begin(), original.end(), moved.begin() + 1);
+    const auto expected = product(w.ref(), x, 6, pool);
+    std::vector<std::byte> moved(1);
+    moved.insert(moved.end(), w.bytes.begin(), w.bytes.end());
     cpu::MatrixRef ref = w.ref();
     ref.data = reinterpret_cast<const uint8_t*>(moved.data() + 1);
     if (!cpu::needs_quantized_activations(w.format)) continue;  // floats are aligned in every file

@@ -2,11 +2,11 @@
 // that Highway 1.0 does not offer. Included once per target; empty where the target has no vector
 // path (rows are then decoded to float32 first).
 
-#if defined(MLXR_INT8_DOT_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef MLXR_INT8_DOT_INL_H
-#undef MLXR_INT8_DOT_INL_H
+#if defined(MLXR_ROW_DOT_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLXR_ROW_DOT_INL_H
+#undef MLXR_ROW_DOT_INL_H
 #else
-#define MLXR_INT8_DOT_INL_H
+#define MLXR_ROW_DOT_INL_H
 #endif
 
 #include "core/kernels/cpu/target-inl.h"
@@ -25,11 +25,6 @@ using VU8 = hn::Vec<DU8>;
 using VI32 = hn::Vec<DI32>;
 using VF32 = hn::Vec<DF32>;
 
-// Weights of 8-bit formats use the whole byte. VNNI multiplies unsigned by signed, so they are
-// shifted by 128 and the shift is taken off the sum; AVX2's pairwise 16-bit sums would overflow
-// then, so there the sign moves to the activation instead. Both give the same exact integer.
-inline constexpr int kWideOffset = MLXR_VNNI ? 128 : 0;
-
 // acc[i] + sum over j < 4 of w[4i + j] * a[4i + j]; w unsigned, at most 127; a in [-127, 127].
 HWY_INLINE VI32 dot_narrow(VI32 acc, VU8 w, VI32 a) {
 #if MLXR_VNNI
@@ -40,7 +35,7 @@ HWY_INLINE VI32 dot_narrow(VI32 acc, VU8 w, VI32 a) {
 #endif
 }
 
-// The same for the 8-bit formats: w is unsigned, shifted by kWideOffset, with VNNI and signed
+// The same for the 8-bit formats: w is unsigned, shifted by kShift8, with VNNI and signed
 // without.
 HWY_INLINE VI32 dot_wide(VI32 acc, VU8 w, VI32 a) {
 #if MLXR_VNNI

@@ -11,18 +11,19 @@
 //                              w = d * (q - kOffset) + m
 // Adding a format is one struct here, one line in visit_format below, and its table entry.
 
-#if defined(MLXR_FORMATS_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef MLXR_FORMATS_INL_H
-#undef MLXR_FORMATS_INL_H
+#if defined(MLXR_ROW_FORMATS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLXR_ROW_FORMATS_INL_H
+#undef MLXR_ROW_FORMATS_INL_H
 #else
-#define MLXR_FORMATS_INL_H
+#define MLXR_ROW_FORMATS_INL_H
 #endif
 
 #include <cstddef>
 #include <cstring>
 
 #include "core/formats/block_layouts.h"
-#include "core/kernels/cpu/int8_dot-inl.h"
+#include "core/kernels/cpu/dot4-inl.h"
+#include "core/kernels/cpu/row_dot-inl.h"
 #include "core/kernels/cpu/matrix_ref.h"
 
 #if MLXR_VECTOR_PATH
@@ -30,7 +31,7 @@ MLXR_BEFORE_NAMESPACE();
 namespace mlxr::cpu::HWY_NAMESPACE {
 
 HWY_INLINE VU8 load_bytes(const uint8_t* p) { return hn::LoadU(DU8(), p); }
-HWY_INLINE VU8 mask_bytes(VU8 v, uint8_t mask) { return hn::And(v, hn::Set(DU8(), mask)); }
+HWY_INLINE VU8 mask32b(VU8 v, uint8_t mask) { return hn::And(v, hn::Set(DU8(), mask)); }
 template <int n>
 HWY_INLINE VU8 shift_bytes(VU8 v) {  // each byte right by n; callers mask what comes in from above
   return VU8{_mm256_srli_epi16(v.raw, n)};
@@ -38,7 +39,7 @@ HWY_INLINE VU8 shift_bytes(VU8 v) {  // each byte right by n; callers mask what 
 // 16 bytes to 32 nibbles: the low ones first, then the high ones.
 HWY_INLINE VU8 split_nibbles(const uint8_t* p) {
   const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return mask_bytes(VU8{_mm256_set_m128i(_mm_srli_epi16(v, 4), v)}, 15);
+  return mask32b(VU8{_mm256_set_m128i(_mm_srli_epi16(v, 4), v)}, 15);
 }
 // 32 bits to 32 bytes, each 0 or `value`.
 HWY_INLINE VU8 spread_bits(const uint8_t* p, uint8_t value) {
@@ -49,7 +50,7 @@ HWY_INLINE VU8 spread_bits(const uint8_t* p, uint8_t value) {
   const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), which);
   const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
   const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-  return mask_bytes(VU8{set}, value);
+  return mask32b(VU8{set}, value);
 }
 HWY_INLINE void store8(float* out, VF32 v) { hn::StoreU(v, DF32(), out); }
 // The 32-bit word at the same place of eight rows. Scales are unpacked in this form, a row a lane:
@@ -62,7 +63,7 @@ HWY_INLINE VI32 gather_words(const uint8_t* p, int64_t stride) {
   };
   return VI32{_mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))};
 }
-HWY_INLINE VI32 mask_words(VI32 v, uint32_t mask) {
+HWY_INLINE VI32 mask_row_words(VI32 v, uint32_t mask) {
   return hn::And(v, hn::Set(DI32(), static_cast<int32_t>(mask)));
 }
 template <int n>
@@ -88,15 +89,16 @@ struct InBlock : Scales {
   }
 };
 
-template <class Block, int sub, int offset, bool wide, bool has_min>
+template <class Block, int sub, int offset, int max, bool has_min>
 struct FormatBase {
   static constexpr int kElements = Block::kElements;
   static constexpr int kBytes = sizeof(Block);
   static constexpr int kSub = sub;
   static constexpr int kSubs = kElements / sub;
   static constexpr int kOffset = offset;
-  static constexpr bool kWide = wide;
+  static constexpr bool kWide = max > 127;
   static constexpr bool kHasMin = has_min;
+  using DotKind = Dot<max, (max > 127)>;
 };
 
 // Formats of 32 columns with one scale, and perhaps one minimum, at fixed places.
@@ -110,7 +112,7 @@ HWY_INLINE void scales_dm(const uint8_t* block, int64_t stride, float (*d)[8], f
   store8(m[0], gather_f16(block + offsetof(Block, m), stride));
 }
 
-struct FormatQ4_0 : FormatBase<BlockQ4_0, 32, 8, false, false> {
+struct FormatQ4_0 : FormatBase<BlockQ4_0, 32, 8, 15, false> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int) {
     return split_nibbles(b + offsetof(BlockQ4_0, qs));
   }
@@ -119,7 +121,7 @@ struct FormatQ4_0 : FormatBase<BlockQ4_0, 32, 8, false, false> {
   }
 };
 
-struct FormatQ4_1 : FormatBase<BlockQ4_1, 32, 0, false, true> {
+struct FormatQ4_1 : FormatBase<BlockQ4_1, 32, 0, 15, true> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int) {
     return split_nibbles(b + offsetof(BlockQ4_1, qs));
   }
@@ -128,7 +130,7 @@ struct FormatQ4_1 : FormatBase<BlockQ4_1, 32, 0, false, true> {
   }
 };
 
-struct FormatQ5_0 : FormatBase<BlockQ5_0, 32, 16, false, false> {
+struct FormatQ5_0 : FormatBase<BlockQ5_0, 32, 16, 31, false> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int) {
     return hn::Or(split_nibbles(b + offsetof(BlockQ5_0, qs)),
                   spread_bits(b + offsetof(BlockQ5_0, qh), 16));
@@ -138,7 +140,7 @@ struct FormatQ5_0 : FormatBase<BlockQ5_0, 32, 16, false, false> {
   }
 };
 
-struct FormatQ5_1 : FormatBase<BlockQ5_1, 32, 0, false, true> {
+struct FormatQ5_1 : FormatBase<BlockQ5_1, 32, 0, 31, true> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int) {
     return hn::Or(split_nibbles(b + offsetof(BlockQ5_1, qs)),
                   spread_bits(b + offsetof(BlockQ5_1, qh), 16));
@@ -148,10 +150,10 @@ struct FormatQ5_1 : FormatBase<BlockQ5_1, 32, 0, false, true> {
   }
 };
 
-struct FormatQ8_0 : FormatBase<BlockQ8_0, 32, kWideOffset, true, false> {
+struct FormatQ8_0 : FormatBase<BlockQ8_0, 32, kShift8, 128, false> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int) {
     const VU8 q = load_bytes(b + offsetof(BlockQ8_0, qs));
-    return kWideOffset ? hn::Xor(q, hn::Set(DU8(), uint8_t{128})) : q;
+    return kShift8 ? hn::Xor(q, hn::Set(DU8(), uint8_t{128})) : q;
   }
   static HWY_INLINE void scales8(const uint8_t* b, int64_t s, float (*d)[8], float (*)[8]) {
     scales_d<BlockQ8_0>(b, s, d);
@@ -163,17 +165,17 @@ HWY_INLINE VU8 load_crumbs(const uint8_t* qs, int j) {
   const VU8 v = load_bytes(qs + 32 * (j / 4));
   switch (j % 4) {
     case 0:
-      return mask_bytes(v, 3);
+      return mask32b(v, 3);
     case 1:
-      return mask_bytes(shift_bytes<2>(v), 3);
+      return mask32b(shift_bytes<2>(v), 3);
     case 2:
-      return mask_bytes(shift_bytes<4>(v), 3);
+      return mask32b(shift_bytes<4>(v), 3);
     default:
-      return mask_bytes(shift_bytes<6>(v), 3);
+      return mask32b(shift_bytes<6>(v), 3);
   }
 }
 
-struct FormatQ2_K : FormatBase<BlockQ2_K, 16, 0, false, true> {
+struct FormatQ2_K : FormatBase<BlockQ2_K, 16, 0, 3, true> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int j) {
     return load_crumbs(b + offsetof(BlockQ2_K, qs), j);
   }
@@ -182,19 +184,19 @@ struct FormatQ2_K : FormatBase<BlockQ2_K, 16, 0, false, true> {
     const VF32 mv = hn::Neg(gather_f16(b + offsetof(BlockQ2_K, dmin), s));
     for (int i = 0; i < 4; ++i) {
       const VI32 packed = gather_words(b + offsetof(BlockQ2_K, scales) + 4 * i, s);
-      store_scaled_bytes<false>(mask_words(packed, 0x0f0f0f0f), dv, d + 4 * i);
-      store_scaled_bytes<false>(mask_words(shift_words<4>(packed), 0x0f0f0f0f), mv, m + 4 * i);
+      store_scaled_bytes<false>(mask_row_words(packed, 0x0f0f0f0f), dv, d + 4 * i);
+      store_scaled_bytes<false>(mask_row_words(shift_words<4>(packed), 0x0f0f0f0f), mv, m + 4 * i);
     }
   }
 };
 
-struct FormatQ3_K : FormatBase<BlockQ3_K, 16, 4, false, false> {
+struct FormatQ3_K : FormatBase<BlockQ3_K, 16, 4, 7, false> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int j) {
     const VU8 low = load_crumbs(b + offsetof(BlockQ3_K, qs), j);
     const VU8 plane = load_bytes(b + offsetof(BlockQ3_K, hmask));
     const VU8 bit = hn::Set(DU8(), static_cast<uint8_t>(1u << j));
     const VU8 set = hn::VecFromMask(DU8(), hn::Eq(hn::And(plane, bit), bit));
-    return hn::Or(low, mask_bytes(set, 4));
+    return hn::Or(low, mask32b(set, 4));
   }
   static HWY_INLINE void scales8(const uint8_t* b, int64_t s, float (*d)[8], float (*)[8]) {
     const uint8_t* packed = b + offsetof(BlockQ3_K, scales);
@@ -206,8 +208,8 @@ struct FormatQ3_K : FormatBase<BlockQ3_K, 16, 4, false, false> {
     const VI32 crumbs[4] = {high, shift_words<2>(high), shift_words<4>(high), shift_words<6>(high)};
     const VF32 dv = gather_f16(b + offsetof(BlockQ3_K, d), s);
     for (int i = 0; i < 4; ++i) {
-      const VI32 two = VI32{_mm256_slli_epi32(mask_words(crumbs[i], 0x03030303).raw, 4)};
-      const VI32 six = hn::Or(mask_words(nibbles[i], 0x0f0f0f0f), two);
+      const VI32 two = VI32{_mm256_slli_epi32(mask_row_words(crumbs[i], 0x03030303).raw, 4)};
+      const VI32 six = hn::Or(mask_row_words(nibbles[i], 0x0f0f0f0f), two);
       const VI32 offset{_mm256_sub_epi8(six.raw, _mm256_set1_epi8(32))};
       store_scaled_bytes<true>(offset, dv, d + 4 * i);
     }
@@ -220,23 +222,23 @@ HWY_INLINE void scales_k4(const uint8_t* b, int64_t s, float (*d)[8], float (*m)
   const uint8_t* packed = b + offsetof(Block, scales);
   const VI32 first = gather_words(packed, s), second = gather_words(packed + 4, s);
   const VI32 third = gather_words(packed + 8, s);
-  const auto top_bits = [](VI32 v) { return mask_words(shift_words<2>(v), 0x30303030); };
+  const auto top_bits = [](VI32 v) { return mask_row_words(shift_words<2>(v), 0x30303030); };
   const VF32 dv = gather_f16(b + offsetof(Block, d), s);
   const VF32 mv = hn::Neg(gather_f16(b + offsetof(Block, dmin), s));
   // As unpack_scales_k4, four bytes and eight rows at a time.
-  store_scaled_bytes<false>(mask_words(first, 0x3f3f3f3f), dv, d);
-  store_scaled_bytes<false>(hn::Or(mask_words(third, 0x0f0f0f0f), top_bits(first)), dv, d + 4);
-  store_scaled_bytes<false>(mask_words(second, 0x3f3f3f3f), mv, m);
-  store_scaled_bytes<false>(hn::Or(mask_words(shift_words<4>(third), 0x0f0f0f0f), top_bits(second)),
+  store_scaled_bytes<false>(mask_row_words(first, 0x3f3f3f3f), dv, d);
+  store_scaled_bytes<false>(hn::Or(mask_row_words(third, 0x0f0f0f0f), top_bits(first)), dv, d + 4);
+  store_scaled_bytes<false>(mask_row_words(second, 0x3f3f3f3f), mv, m);
+  store_scaled_bytes<false>(hn::Or(mask_row_words(shift_words<4>(third), 0x0f0f0f0f), top_bits(second)),
                             mv, m + 4);
 }
 
 HWY_INLINE VU8 load_nibble_plane(const uint8_t* qs, int j) {
   const VU8 v = load_bytes(qs + 32 * (j / 2));
-  return mask_bytes(j % 2 ? shift_bytes<4>(v) : v, 15);
+  return mask32b(j % 2 ? shift_bytes<4>(v) : v, 15);
 }
 
-struct FormatQ4_K : FormatBase<BlockQ4_K, 32, 0, false, true> {
+struct FormatQ4_K : FormatBase<BlockQ4_K, 32, 0, 15, true> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int j) {
     return load_nibble_plane(b + offsetof(BlockQ4_K, qs), j);
   }
@@ -245,24 +247,24 @@ struct FormatQ4_K : FormatBase<BlockQ4_K, 32, 0, false, true> {
   }
 };
 
-struct FormatQ5_K : FormatBase<BlockQ5_K, 32, 0, false, true> {
+struct FormatQ5_K : FormatBase<BlockQ5_K, 32, 0, 31, true> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int j) {
     const VU8 low = load_nibble_plane(b + offsetof(BlockQ5_K, qs), j);
     const VU8 bit = hn::Set(DU8(), static_cast<uint8_t>(1u << j));
     const VU8 plane = load_bytes(b + offsetof(BlockQ5_K, qh));
     const VU8 set = hn::VecFromMask(DU8(), hn::Eq(hn::And(plane, bit), bit));
-    return hn::Or(low, mask_bytes(set, 16));
+    return hn::Or(low, mask32b(set, 16));
   }
   static HWY_INLINE void scales8(const uint8_t* b, int64_t s, float (*d)[8], float (*m)[8]) {
     scales_k4<BlockQ5_K>(b, s, d, m);
   }
 };
 
-struct FormatQ6_K : FormatBase<BlockQ6_K, 16, 32, false, false> {
+struct FormatQ6_K : FormatBase<BlockQ6_K, 16, 32, 63, false> {
   static HWY_INLINE VU8 load32(const uint8_t* b, int j) {
     const int h = j / 4, part = j % 4;
     const VU8 low = load_bytes(b + offsetof(BlockQ6_K, ql) + 64 * h + 32 * (part % 2));
-    const VU8 nibble = mask_bytes(part / 2 ? shift_bytes<4>(low) : low, 15);
+    const VU8 nibble = mask32b(part / 2 ? shift_bytes<4>(low) : low, 15);
     const VU8 high = load_crumbs(b + offsetof(BlockQ6_K, qh) + 32 * h, part);
     return hn::Or(nibble, VU8{_mm256_slli_epi16(high.raw, 4)});
   }
@@ -302,6 +304,7 @@ struct FormatAffine {
   static constexpr int kOffset = bits == 8 && !MLXR_VNNI ? -128 : 0;
   static constexpr bool kWide = bits == 8;
   static constexpr bool kHasMin = true;
+  using DotKind = Dot<(bits == 8 ? 128 : (1 << bits) - 1), bits == 8>;
 
   static HWY_INLINE VU8 load32(const uint8_t* b, int) {
     if constexpr (bits == 8) {

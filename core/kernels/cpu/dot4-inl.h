@@ -1,0 +1,155 @@
+// Int8 dot products of four columns at a time, lanes being rows: the few operations that Highway
+// 1.0 does not offer, for every target. Included once per target.
+//
+// A group is sixteen rows; it is kParts native vectors of kLanes rows. A word is four columns of
+// every row of a vector, a byte each.
+
+#if defined(MLXR_DOT4_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLXR_DOT4_INL_H
+#undef MLXR_DOT4_INL_H
+#else
+#define MLXR_DOT4_INL_H
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+#include "core/kernels/cpu/target-inl.h"
+
+#if HWY_ARCH_X86
+#include <immintrin.h>
+#endif
+
+#if MLXR_PACKED_PATH
+MLXR_BEFORE_NAMESPACE();
+namespace mlxr::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+inline constexpr int kVecBytes = HWY_MAX_BYTES < 64 ? HWY_MAX_BYTES : 64;
+inline constexpr int kLanes = kVecBytes / 4;
+inline constexpr int kParts = 64 / kVecBytes;
+
+using DB = hn::FixedTag<uint8_t, kVecBytes>;
+using DI = hn::FixedTag<int32_t, kLanes>;
+using DF = hn::FixedTag<float, kLanes>;
+using VB = hn::Vec<DB>;
+using VI = hn::Vec<DI>;
+using VF = hn::Vec<DF>;
+
+// How the weights of 8-bit formats appear in a word. VNNI multiplies unsigned by signed, so there
+// they are shifted by 128 and the shift is taken off the sum; elsewhere they stay signed. The sums
+// are the same exact integers.
+inline constexpr int kShift8 = MLXR_VNNI ? 128 : 0;
+
+// Four activations in every lane.
+HWY_INLINE VI broadcast4(const int8_t* a) {
+  int32_t word;
+  std::memcpy(&word, a, 4);
+  return hn::Set(DI(), word);
+}
+
+// What a kernel needs to know of q: kMax, the largest magnitude, and whether a word holds signed
+// bytes (shifted by kShift8) or unsigned ones of at most 127.
+template <int max, bool wide>
+struct Dot {
+  static constexpr int kMax = max;
+  static constexpr bool kWide = wide;
+};
+// The kind that stands for all which are computed alike: magnitudes matter to AVX2 alone.
+template <class D>
+using CommonDot = Dot<D::kWide                                  ? 128
+                      : HWY_TARGET != HWY_AVX2 || D::kMax <= 15 ? 15
+                                                                : D::kMax,
+                      D::kWide>;
+
+#if MLXR_VNNI
+template <class D>
+HWY_INLINE VI dot4(VI sum, VB w, VI a) {
+  return VI{_mm512_dpbusd_epi32(sum.raw, w.raw, a.raw)};
+}
+
+#elif HWY_TARGET == HWY_AVX2
+// Without VNNI, pairs of products are 16 bits wide, and narrow formats have room to add several
+// words before they must be widened: 8 x 2 x 15 x 127 = 30480 < 32768.
+template <class D>
+inline constexpr int kWordsPerFlush = D::kMax * 2 * 127 * 8 < 32768   ? 8
+                                      : D::kMax * 2 * 127 * 4 < 32768 ? 4
+                                      : D::kMax * 2 * 127 * 2 < 32768 ? 2
+                                                                      : 1;
+template <class D>
+HWY_INLINE __m256i pairs(VB w, VI a) {
+  if constexpr (D::kWide) {  // the sign moves to the activation: |w| <= 128, |a| <= 127
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w.raw), _mm256_sign_epi8(a.raw, w.raw));
+  } else {
+    return _mm256_maddubs_epi16(w.raw, a.raw);
+  }
+}
+HWY_INLINE VI widen_pairs(VI sum, __m256i p) {
+  return VI{_mm256_add_epi32(sum.raw, _mm256_madd_epi16(p, _mm256_set1_epi16(1)))};
+}
+template <class D>
+HWY_INLINE VI dot4(VI sum, VB w, VI a) {
+  return widen_pairs(sum, pairs<D>(w, a));
+}
+
+#else
+template <class D>
+HWY_INLINE VI dot4(VI sum, VB w, VI a) {
+  alignas(16) int32_t s[kLanes];
+  alignas(16) uint8_t wb[kVecBytes];
+  alignas(16) int8_t ab[kVecBytes];
+  hn::Store(sum, DI(), s);
+  hn::Store(w, DB(), wb);
+  hn::Store(hn::BitCast(hn::FixedTag<int8_t, kVecBytes>(), a), hn::FixedTag<int8_t, kVecBytes>(),
+            ab);
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < 4; ++j) {  // narrow values are below 128: signed and unsigned agree
+      s[i] += int32_t{static_cast<int8_t>(wb[4 * i + j])} * ab[4 * i + j];
+    }
+  }
+  return hn::Load(DI(), s);
+}
+#endif
+
+// sums[c][p] += the products of `words` words, beginning at word `first`, with columns a[c] (each
+// pointing at the activations of word 0). load(g, p) is word g of vector p of P.
+template <class D, int first, int words, int C, int P, class Load>
+HWY_INLINE void dot_words(const Load& load, const int8_t* const* a, VI (&sums)[C][P]) {
+#if HWY_TARGET == HWY_AVX2
+  constexpr int flush = kWordsPerFlush<D> < words ? kWordsPerFlush<D> : words;
+  HWY_UNROLL(8)
+  for (int g0 = first; g0 < first + words; g0 += flush) {
+    __m256i partial[C][P];
+    HWY_UNROLL(8)
+    for (int g = g0; g < g0 + flush; ++g) {
+      VB w[P];
+      for (int p = 0; p < P; ++p) w[p] = load(g, p);
+      for (int c = 0; c < C; ++c) {
+        const VI x = broadcast4(a[c] + 4 * g);
+        for (int p = 0; p < P; ++p) {
+          const __m256i product = pairs<D>(w[p], x);
+          partial[c][p] = g == g0 ? product : _mm256_add_epi16(partial[c][p], product);
+        }
+      }
+    }
+    for (int c = 0; c < C; ++c) {
+      for (int p = 0; p < P; ++p) sums[c][p] = widen_pairs(sums[c][p], partial[c][p]);
+    }
+  }
+#else
+  HWY_UNROLL(8)
+  for (int g = first; g < first + words; ++g) {
+    VB w[P];
+    for (int p = 0; p < P; ++p) w[p] = load(g, p);
+    for (int c = 0; c < C; ++c) {
+      const VI x = broadcast4(a[c] + 4 * g);
+      for (int p = 0; p < P; ++p) sums[c][p] = dot4<D>(sums[c][p], w[p], x);
+    }
+  }
+#endif
+}
+
+}  // namespace mlxr::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // MLXR_PACKED_PATH
+#endif  // include guard

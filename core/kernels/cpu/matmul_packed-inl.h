@@ -1,0 +1,198 @@
+// Products of interleaved matrices (packed_layout.h): a group of sixteen rows against a few columns
+// as it lies, or unpacked to a panel for many. Included once per target.
+
+#if defined(MLXR_MATMUL_PACKED_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLXR_MATMUL_PACKED_INL_H
+#undef MLXR_MATMUL_PACKED_INL_H
+#else
+#define MLXR_MATMUL_PACKED_INL_H
+#endif
+
+#include "core/kernels/cpu/packed_formats-inl.h"
+#include "core/kernels/cpu/panel_gemm-inl.h"
+
+#if MLXR_PACKED_PATH
+MLXR_BEFORE_NAMESPACE();
+namespace mlxr::cpu::HWY_NAMESPACE {
+
+// Columns whose accumulators fit the registers beside a group's words.
+inline constexpr int kDotColumns = kParts == 1 ? 8 : 4;
+
+// Words first .. first + words of a chunk: one sub-block of C columns.
+template <class F, int first, int words, int C>
+HWY_INLINE void dot_sub_block(const uint8_t* chunk, const Column* columns, int64_t sub,
+                              const int8_t* const* a, const float* d, const float* m,
+                              VF (&acc)[C][kParts]) {
+  const DI di;
+  const DF df;
+  VI sums[C][kParts];
+  for (int c = 0; c < C; ++c) {
+    for (int p = 0; p < kParts; ++p) {
+      sums[c][p] = F::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -F::kOffset * columns[c].sums[sub]);
+    }
+  }
+  dot_words<typename F::DotKind, first, words, C, kParts>(
+      [&](int g, int p) HWY_ATTR { return F::word(chunk, g, p); }, a, sums);
+  for (int p = 0; p < kParts; ++p) {
+    const VF scale = hn::LoadU(df, d + kLanes * p);
+    for (int c = 0; c < C; ++c) {
+      acc[c][p] = accumulate<F>(df, acc[c][p], sums[c][p], scale, m + kLanes * p, columns[c], sub);
+    }
+  }
+}
+
+// Walks a group span by span: head() and body() of the current one.
+template <class F>
+class GroupCursor {
+ public:
+  HWY_INLINE GroupCursor(const MatrixRef& w, const uint8_t* group)
+      : layout_(packed_layout(w)), steps_(layout_.span / F::kSpan), body_(group) {
+    open_batch();
+  }
+  HWY_INLINE const uint8_t* head() const { return head_; }
+  HWY_INLINE const uint8_t* body() const { return body_; }
+  // To the next F::kSpan columns. MLX's groups are walked in several steps with one head.
+  HWY_INLINE void advance() {
+    body_ += F::kPrefix + F::kSpan / 32 * 64 * F::kBits;
+    if (F::kManySteps && ++step_ < steps_) return;
+    step_ = 0;
+    head_ += layout_.head;
+    if (--left_ == 0) open_batch();
+  }
+
+ private:
+  HWY_INLINE void open_batch() {
+    head_ = body_;
+    body_ += layout_.batch_head_bytes();
+    left_ = layout_.batch_spans();
+  }
+  const PackedLayout layout_;
+  const int64_t steps_;
+  const uint8_t* body_;
+  const uint8_t* head_ = nullptr;
+  int64_t left_ = 0, step_ = 0;
+};
+
+// A group against C columns: out[c][row].
+template <class F, int C>
+HWY_NOINLINE void dot_group(const MatrixRef& w, const uint8_t* group, const Column* columns,
+                            float (*out)[kGroupRows]) {
+  constexpr int kSubs = F::kSpan / F::kSub;
+  constexpr int kChunk = 64 * F::kBits;
+  const DF df;
+  VF acc[C][kParts];
+  const int8_t* a[C];
+  for (int c = 0; c < C; ++c) {
+    a[c] = columns[c].q;
+    for (int p = 0; p < kParts; ++p) acc[c][p] = hn::Zero(df);
+  }
+  alignas(64) float d[kSubs * kGroupRows], m[kSubs * kGroupRows];
+  GroupCursor<F> at(w, group);
+  int64_t sub = 0;
+  for (int64_t column = 0; column < w.cols; column += F::kSpan, at.advance()) {
+    for (int p = 0; p < kParts; ++p) {
+      F::scales(w, at.head(), at.body(), p, d + kLanes * p, m + kLanes * p);
+    }
+    const uint8_t* chunk = at.body() + F::kPrefix;
+    for (int j = 0; j < F::kSpan / 32; ++j, chunk += kChunk) {
+      const float* dj = d + j * (32 / F::kSub) * kGroupRows;
+      const float* mj = m + j * (32 / F::kSub) * kGroupRows;
+      if constexpr (F::kSub == 32) {
+        dot_sub_block<F, 0, 8, C>(chunk, columns, sub++, a, dj, mj, acc);
+      } else {
+        dot_sub_block<F, 0, 4, C>(chunk, columns, sub++, a, dj, mj, acc);
+        dot_sub_block<F, 4, 4, C>(chunk, columns, sub++, a, dj + kGroupRows, mj + kGroupRows, acc);
+      }
+      for (int c = 0; c < C; ++c) a[c] += 32;
+    }
+  }
+  for (int c = 0; c < C; ++c) {
+    for (int p = 0; p < kParts; ++p) hn::StoreU(acc[c][p], df, out[c] + kLanes * p);
+  }
+}
+
+template <class F, int C = kDotColumns>
+HWY_INLINE void dot_group_n(int n, const MatrixRef& w, const uint8_t* group, const Column* columns,
+                            float (*out)[kGroupRows]) {
+  if constexpr (C > 0) {
+    if (n == C) return dot_group<F, C>(w, group, columns, out);
+    return dot_group_n<F, C - 1>(n, w, group, columns, out);
+  }
+}
+
+template <class F>
+void packed_dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
+                     const ActivationView& x, float* out, int64_t out_stride) {
+  alignas(64) float result[kDotColumns][kGroupRows];
+  const int64_t group_bytes = packed_layout(w).group_bytes(w.cols);
+  for (int64_t row = row_begin; row < row_end; row += kGroupRows) {
+    const uint8_t* group = w.data + row / kGroupRows * group_bytes;
+    const int64_t count = std::min<int64_t>(kGroupRows, row_end - row);
+    for (int64_t c = 0; c < x.columns; c += kDotColumns) {
+      Column columns[kDotColumns];
+      const int n = static_cast<int>(std::min<int64_t>(kDotColumns, x.columns - c));
+      for (int i = 0; i < n; ++i) columns[i] = column_of<F::kSub>(*x.quantized, c + i);
+      dot_group_n<F>(n, w, group, columns, result);
+      for (int i = 0; i < n; ++i) {
+        std::copy_n(result[i], count, out + (c + i) * out_stride + row - row_begin);
+      }
+    }
+  }
+}
+
+template <class F>
+void unpack_group(const MatrixRef& w, const uint8_t* group, uint8_t* q, float* d, float* m) {
+  constexpr int kSubs = F::kSpan / F::kSub;
+  GroupCursor<F> at(w, group);
+  for (int64_t column = 0; column < w.cols; column += F::kSpan, at.advance()) {
+    for (int p = 0; p < kParts; ++p) {
+      F::scales(w, at.head(), at.body(), p, d + kLanes * p, F::kHasMin ? m + kLanes * p : nullptr);
+    }
+    d += kSubs * kGroupRows;
+    if (F::kHasMin) m += kSubs * kGroupRows;
+    const uint8_t* chunk = at.body() + F::kPrefix;
+    for (int j = 0; j < F::kSpan / 32; ++j, chunk += 64 * F::kBits, q += 512) {
+      HWY_UNROLL(8)
+      for (int g = 0; g < 8; ++g) {
+        for (int p = 0; p < kParts; ++p) {
+          hn::StoreU(F::word(chunk, g, p), DB(), q + 64 * g + kVecBytes * p);
+        }
+      }
+    }
+  }
+}
+
+template <class F>
+void packed_panel_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
+                       const ActivationView& x, float* out, int64_t out_stride,
+                       MatmulScratch& scratch) {
+  const PanelRoom<F> room(scratch, x.k);
+  const int64_t group_bytes = packed_layout(w).group_bytes(w.cols);
+  for (int64_t row = row_begin; row < row_end; row += kRowTile) {
+    const int64_t rows = std::min<int64_t>(kRowTile, row_end - row);
+    for (int64_t g = 0; g * kGroupRows < rows; ++g) {
+      const uint8_t* group = w.data + (row / kGroupRows + g) * group_bytes;
+      unpack_group<F>(w, group, room.q_of(g), room.scales_of(g), room.mins_of(g));
+    }
+    panel_gemm<F>(room, rows, x, out + row - row_begin, out_stride);
+  }
+}
+
+void packed_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
+                 float* out, int64_t out_stride, MatmulScratch& scratch) {
+  // From here on a panel, unpacked once, costs less than unpacking again for each few columns.
+  constexpr int64_t kMaxDotColumns = 2 * kDotColumns;
+  visit_packed(w, [&](auto format) {
+    using F = decltype(format);
+    if (x.columns <= kMaxDotColumns) {
+      packed_dot_rows<F>(w, row_begin, row_end, x, out, out_stride);
+    } else {
+      packed_panel_rows<F>(w, row_begin, row_end, x, out, out_stride, scratch);
+    }
+  });
+}
+
+}  // namespace mlxr::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // MLXR_PACKED_PATH
+#endif  // include guard

@@ -1,0 +1,258 @@
+// From rows as they lie in a file to the interleaved layout of packed_layout.h. Written as plain
+// loops over sixteen rows, which the compiler turns into each target's vectors.
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "core/formats/block_layouts.h"
+#include "core/kernels/cpu/packed_layout.h"
+#include "core/kernels/cpu/simd_level.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/kernels/cpu/pack.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target: included anew for each target.
+#include "core/kernels/cpu/target-inl.h"
+
+MLXR_BEFORE_NAMESPACE();
+namespace mlxr::cpu::HWY_NAMESPACE {
+
+constexpr int kRows = static_cast<int>(kGroupRows);
+
+// words[g][row]: q[4g .. 4g + 3] of each row's chunk of 32 columns.
+using ChunkWords = uint32_t[8][kRows];
+
+void put_planes(const ChunkWords& w, int bits, uint8_t* out) {
+  uint32_t vector[kRows];
+  const auto store = [&] {
+    std::memcpy(out, vector, sizeof(vector));
+    out += sizeof(vector);
+  };
+  if (bits == 8) {
+    std::memcpy(out, w, sizeof(ChunkWords));
+    return;
+  }
+  if (bits >= 4) {
+    for (int v = 0; v < 4; ++v) {
+      for (int r = 0; r < kRows; ++r) {
+        vector[r] = (w[2 * v][r] & 0x0f0f0f0fu) | ((w[2 * v + 1][r] & 0x0f0f0f0fu) << 4);
+      }
+      store();
+    }
+  }
+  if (bits == 2 || bits == 3 || bits == 6) {
+    const int low = bits == 6 ? 4 : 0;
+    for (int v = 0; v < 2; ++v) {
+      for (int r = 0; r < kRows; ++r) {
+        vector[r] = 0;
+        for (int i = 0; i < 4; ++i) {
+          vector[r] |= ((w[4 * v + i][r] >> low) & 0x03030303u) << (2 * i);
+        }
+      }
+      store();
+    }
+  }
+  if (bits == 3 || bits == 5) {
+    for (int r = 0; r < kRows; ++r) {
+      vector[r] = 0;
+      for (int g = 0; g < 8; ++g) vector[r] |= ((w[g][r] >> (bits - 1)) & 0x01010101u) << g;
+    }
+    store();
+  }
+}
+
+// ---- q of elements 32j .. 32j + 31 of a block, a byte each ----
+
+void nibbles_of_16(const uint8_t* qs, uint8_t* q) {
+  for (int i = 0; i < 16; ++i) q[i] = qs[i] & 15;
+  for (int i = 0; i < 16; ++i) q[i + 16] = qs[i] >> 4;
+}
+void add_bits_of_4(const uint8_t* qh, uint8_t* q) {
+  for (int i = 0; i < 32; ++i) {
+    q[i] = static_cast<uint8_t>(q[i] | (((qh[i / 8] >> (i % 8)) & 1) << 4));
+  }
+}
+void nibble_plane(const uint8_t* qs, int j, uint8_t* q) {
+  const uint8_t* from = qs + 32 * (j / 2);
+  const int shift = 4 * (j % 2);
+  for (int i = 0; i < 32; ++i) q[i] = (from[i] >> shift) & 15;
+}
+void crumb_plane(const uint8_t* qs, int j, uint8_t* q) {
+  const uint8_t* from = qs + 32 * (j / 4);
+  const int shift = 2 * (j % 4);
+  for (int i = 0; i < 32; ++i) q[i] = (from[i] >> shift) & 3;
+}
+void add_bit_plane(const uint8_t* plane, int j, int value, uint8_t* q) {
+  for (int i = 0; i < 32; ++i) {
+    q[i] = static_cast<uint8_t>(q[i] | (((plane[i] >> j) & 1) * value));
+  }
+}
+void affine_bits(const uint8_t* packed, int bits, uint8_t* q) {
+  const uint32_t mask = (1u << bits) - 1;
+  for (int eight = 0; eight < 4; ++eight) {  // eight elements are `bits` whole bytes
+    uint64_t window = 0;
+    std::memcpy(&window, packed + eight * bits, static_cast<size_t>(bits));
+    for (int i = 0; i < 8; ++i) {
+      q[8 * eight + i] = static_cast<uint8_t>((window >> (i * bits)) & mask);
+    }
+  }
+}
+
+void chunk_q(const MatrixRef& w, const uint8_t* b, int j, uint8_t* q) {
+  switch (w.format) {
+    case QuantFormat::kQ4_0:
+      return nibbles_of_16(b + offsetof(BlockQ4_0, qs), q);
+    case QuantFormat::kQ4_1:
+      return nibbles_of_16(b + offsetof(BlockQ4_1, qs), q);
+    case QuantFormat::kQ5_0:
+      nibbles_of_16(b + offsetof(BlockQ5_0, qs), q);
+      return add_bits_of_4(b + offsetof(BlockQ5_0, qh), q);
+    case QuantFormat::kQ5_1:
+      nibbles_of_16(b + offsetof(BlockQ5_1, qs), q);
+      return add_bits_of_4(b + offsetof(BlockQ5_1, qh), q);
+    case QuantFormat::kQ8_0:
+      std::memcpy(q, b + offsetof(BlockQ8_0, qs), 32);
+      return;
+    case QuantFormat::kQ2_K:
+      return crumb_plane(b + offsetof(BlockQ2_K, qs), j, q);
+    case QuantFormat::kQ3_K:
+      crumb_plane(b + offsetof(BlockQ3_K, qs), j, q);
+      return add_bit_plane(b + offsetof(BlockQ3_K, hmask), j, 4, q);
+    case QuantFormat::kQ4_K:
+      return nibble_plane(b + offsetof(BlockQ4_K, qs), j, q);
+    case QuantFormat::kQ5_K:
+      nibble_plane(b + offsetof(BlockQ5_K, qs), j, q);
+      return add_bit_plane(b + offsetof(BlockQ5_K, qh), j, 16, q);
+    case QuantFormat::kQ6_K: {
+      const int h = j / 4, part = j % 4;
+      const uint8_t* low = b + offsetof(BlockQ6_K, ql) + 64 * h + 32 * (part % 2);
+      const uint8_t* high = b + offsetof(BlockQ6_K, qh) + 32 * h;
+      const int shift = 4 * (part / 2);
+      for (int i = 0; i < 32; ++i) {
+        q[i] = static_cast<uint8_t>(((low[i] >> shift) & 15) | (((high[i] >> (2 * part)) & 3) << 4));
+      }
+      return;
+    }
+    default:  // kMlxAffine: b points at the span's first byte
+      return affine_bits(b + j * 4 * w.bits, w.bits, q);
+  }
+}
+
+// ---- scales ----
+
+// One two-byte field of 16 rows.
+void put_halves(const uint8_t* const* rows, int64_t offset, uint8_t* out) {
+  for (int r = 0; r < kRows; ++r) {
+    if (rows[r] != nullptr) std::memcpy(out + 2 * r, rows[r] + offset, 2);
+  }
+}
+// `count` four-byte words of 16 rows.
+void put_words(const uint8_t* const* rows, int64_t offset, int count, uint8_t* out) {
+  for (int i = 0; i < count; ++i) {
+    for (int r = 0; r < kRows; ++r) {
+      if (rows[r] != nullptr) std::memcpy(out + 64 * i + 4 * r, rows[r] + offset + 4 * i, 4);
+    }
+  }
+}
+
+// `rows` point at the span's block; head and prefix are where its scales go.
+void put_scales(QuantFormat format, const uint8_t* const* rows, uint8_t* head, uint8_t* prefix) {
+  switch (format) {
+    case QuantFormat::kQ4_0:
+    case QuantFormat::kQ5_0:
+    case QuantFormat::kQ8_0:
+      return put_halves(rows, 0, head);
+    case QuantFormat::kQ4_1:
+    case QuantFormat::kQ5_1:
+      put_halves(rows, 0, head);
+      return put_halves(rows, 2, head + 32);
+    case QuantFormat::kQ2_K:
+      put_halves(rows, offsetof(BlockQ2_K, d), head);
+      put_halves(rows, offsetof(BlockQ2_K, dmin), head + 32);
+      return put_words(rows, offsetof(BlockQ2_K, scales), 4, prefix);
+    case QuantFormat::kQ3_K:
+      put_halves(rows, offsetof(BlockQ3_K, d), head);
+      return put_words(rows, offsetof(BlockQ3_K, scales), 3, prefix);
+    case QuantFormat::kQ4_K:
+    case QuantFormat::kQ5_K:
+      put_halves(rows, offsetof(BlockQ4_K, d), head);
+      put_halves(rows, offsetof(BlockQ4_K, dmin), head + 32);
+      return put_words(rows, offsetof(BlockQ4_K, scales), 3, prefix);
+    case QuantFormat::kQ6_K:
+      put_halves(rows, offsetof(BlockQ6_K, d), head);
+      return put_words(rows, offsetof(BlockQ6_K, scales), 4, prefix);
+    default:
+      return;
+  }
+}
+
+// MLX keeps its scales apart: value `span` of each row's array.
+void put_affine_scales(const MatrixRef& w, int64_t row, int64_t span, uint8_t* head) {
+  const int64_t width = w.scale_format == QuantFormat::kF32 ? 4 : 2;
+  const int64_t stride = w.cols / w.group * width;
+  for (int64_t r = 0; r < std::min<int64_t>(kGroupRows, w.rows - row); ++r) {
+    const int64_t at = (row + r) * stride + span * width;
+    std::memcpy(head + r * width, w.scales + at, static_cast<size_t>(width));
+    std::memcpy(head + (kGroupRows + r) * width, w.biases + at, static_cast<size_t>(width));
+  }
+}
+
+void pack_groups_target(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out) {
+  const PackedLayout layout = packed_layout(w);
+  const bool affine = w.format == QuantFormat::kMlxAffine;
+  const int64_t block_bytes = affine ? w.group * w.bits / 8 : row_bytes(w.format, layout.span);
+  const int64_t spans = w.cols / layout.span;
+  for (int64_t group = begin; group < end; ++group, out += layout.group_bytes(w.cols)) {
+    const int64_t row = group * kGroupRows;
+    uint8_t* heads = nullptr;
+    uint8_t* body = out;
+    for (int64_t s = 0; s < spans; ++s, body += layout.body_bytes()) {
+      if (s % layout.batch_spans() == 0) {
+        heads = body;
+        body += layout.batch_head_bytes();
+        std::memset(heads, 0, static_cast<size_t>(layout.batch_head_bytes()));
+      }
+      const uint8_t* blocks[kRows];
+      for (int64_t r = 0; r < kGroupRows; ++r) {
+        blocks[r] = row + r < w.rows ? w.data + (row + r) * w.row_stride + s * block_bytes : nullptr;
+      }
+      uint8_t* head = heads + s % layout.batch_spans() * layout.head;
+      std::memset(body, 0, static_cast<size_t>(layout.prefix));
+      if (affine) {
+        put_affine_scales(w, row, s, head);
+      } else {
+        put_scales(w.format, blocks, head, body);
+      }
+      for (int j = 0; j < layout.span / 32; ++j) {
+        ChunkWords words;
+        for (int r = 0; r < kRows; ++r) {
+          alignas(64) uint8_t q[32] = {};
+          if (blocks[r] != nullptr) chunk_q(w, blocks[r], j, q);
+          for (int g = 0; g < 8; ++g) std::memcpy(&words[g][r], q + 4 * g, 4);
+        }
+        put_planes(words, layout.bits, body + layout.prefix + j * layout.chunk_bytes());
+      }
+    }
+  }
+}
+
+}  // namespace mlxr::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mlxr::cpu {
+
+HWY_EXPORT(pack_groups_target);
+
+bool can_pack(const MatrixRef& w) {
+  const PackedLayout layout = packed_layout(w);
+  return layout.bits != 0 && w.cols % layout.span == 0 && simd_level() != "generic";
+}
+
+void pack_groups(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out) {
+  select_simd_level();
+  HWY_DYNAMIC_DISPATCH(pack_groups_target)(w, begin, end, out);
+}
+
+}  // namespace mlxr::cpu
+#endif  // HWY_ONCE
