@@ -69,8 +69,8 @@ void multiply(benchmark::State& state, const std::string& format, bool packed, i
                         });
   }
   const double bytes = static_cast<double>(m.rows.view().total_bytes());
-  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9 * static_cast<double>(state.iterations()),
-                                              benchmark::Counter::kIsRate);
+  state.counters["GB/s"] = benchmark::Counter(
+      bytes * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
   state.counters["GOP/s"] =
       benchmark::Counter(2e-9 * static_cast<double>(rows * cols * columns * state.iterations()),
                          benchmark::Counter::kIsRate);
@@ -89,8 +89,8 @@ void pack(benchmark::State& state, const std::string& format) {
 }
 
 void register_all() {
-  const char* formats[] = {"F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K",
-                           "Q3_K", "Q4_K", "Q5_K", "Q6_K", "MLX4", "MLX8"};
+  const char* formats[] = {"F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
+                           "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "MLX4", "MLX8"};
   for (const std::string format : formats) {
     for (bool packed : {true, false}) {
       if (packed && format.ends_with("F16")) continue;
@@ -105,7 +105,8 @@ void register_all() {
       add("decode8", 65536, 2048, 8);
       add("cached1", 512, 2048, 1);
       add("prompt512", 2048, 2048, 512);
-      if (packed) benchmark::RegisterBenchmark((name + "pack").c_str(), pack, format)->UseRealTime();
+      if (packed)
+        benchmark::RegisterBenchmark((name + "pack").c_str(), pack, format)->UseRealTime();
     }
   }
 }

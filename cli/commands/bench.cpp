@@ -29,6 +29,7 @@ struct Options {
   int prompt = 512, generate = 128, threads = 0, repetitions = 5;
   std::string output = "table";
   bool json = false;
+  bool no_repack = false;
 };
 
 struct Measurement {
@@ -161,8 +162,9 @@ int bench(const Invocation& invocation, const Options& options) {
     throw Error(ErrorCode::kInvalidArgument, "-p 0 and -n 0 leave nothing to measure");
   }
   const std::filesystem::path path = model_path(options.model, invocation.socket);
-  const auto model = load_model(path, {.require_tokenizer = false});
   const auto threads = std::make_shared<ThreadPool>(options.threads);
+  const auto model = load_model(
+      path, {.repack = options.no_repack ? nullptr : threads, .require_tokenizer = false});
   Bench bench(model, options, threads);
   std::vector<Measurement> measurements;
   if (options.prompt > 0) measurements.push_back(bench.prompt(options.prompt));
@@ -202,6 +204,8 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       ->check(CLI::IsMember({"table", "json"}))
       ->option_text("FORMAT (table)");
   command->add_flag("--json", options->json, "The same as -o json");
+  command->add_flag("--no-repack", options->no_repack,
+                    "Use weights where they lie in the file instead of interleaving them");
   command->callback([&invocation, options] {
     invocation.chosen = [&invocation, options] { return bench(invocation, *options); };
   });

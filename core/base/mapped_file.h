@@ -23,6 +23,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
+  // Takes the pages that were read out of this process's memory; the system keeps them cached as
+  // long as it likes, and they come again when touched.
+  void release_pages() const;
+
  private:
   MappedFile(std::filesystem::path path, const std::byte* data, size_t size)
       : path_(std::move(path)), data_(data), size_(size) {}

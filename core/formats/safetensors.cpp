@@ -73,6 +73,7 @@ Safetensors Safetensors::open_file(const std::filesystem::path& path) {
   const json header = json::parse(text, text + header_size, nullptr, false);
   if (!header.is_object()) corrupt(path, "has a header that is not JSON");
   Safetensors out;
+  out.files_.push_back(file);
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
     RawTensor tensor = parse_entry(path, name, entry, bytes.subspan(8 + header_size));
@@ -116,7 +117,9 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
       throw Error(ErrorCode::kNotFound,
                   (folder / file).string() + " is missing; download the model again");
     }
-    out.tensors_.merge(open_file(folder / file).tensors_);
+    Safetensors shard = open_file(folder / file);
+    out.tensors_.merge(shard.tensors_);
+    out.files_.push_back(shard.files_.front());
   }
   return out;
 }
@@ -124,6 +127,10 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
 const RawTensor* Safetensors::find(std::string_view name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? nullptr : &found->second;
+}
+
+void Safetensors::release_pages() const {
+  for (const auto& file : files_) file->release_pages();
 }
 
 WeightView as_weight(const std::string& name, const RawTensor& tensor) {

@@ -4,9 +4,12 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "core/base/mapped_file.h"
 #include "core/formats/weight_view.h"
 
 namespace mlxr {
@@ -29,8 +32,11 @@ class Safetensors {
 
   const std::map<std::string, RawTensor, std::less<>>& tensors() const { return tensors_; }
   const RawTensor* find(std::string_view name) const;
+  // See MappedFile::release_pages; of every file.
+  void release_pages() const;
 
  private:
+  std::vector<std::shared_ptr<const MappedFile>> files_;
   std::map<std::string, RawTensor, std::less<>> tensors_;
 };
 

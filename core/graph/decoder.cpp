@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/huge_pages.h"
 #include "mlx/ops.h"
 
 namespace mlxr {
@@ -109,6 +110,35 @@ std::shared_ptr<const DecoderWeights> load_decoder(const ModelSpec& spec, const 
                      .layers = std::move(layers),
                      .final_norm = load.norm(names.final_norm, spec.hidden),
                      .output = std::move(output)});
+}
+
+PackedDecoder pack_decoder(const DecoderWeights& weights, ThreadPool& threads,
+                           const std::function<void()>& after_layer) {
+  auto packed = std::make_shared<DecoderWeights>(weights);
+  const auto each_layer = [&](const auto& visit) {
+    for (LayerWeights& l : packed->layers) {
+      visit({&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down});
+    }
+    visit({&packed->output});
+  };
+  using Matrices = std::initializer_list<LinearWeight*>;
+  const auto aligned = [](const Weight& w) { return (packed_size(w) + 63) / 64 * 64; };
+  int64_t total = 0;
+  each_layer([&](Matrices matrices) {
+    for (const LinearWeight* m : matrices) total += aligned(m->weight);
+  });
+  const auto memory = std::make_shared<HugePages>(static_cast<size_t>(total));
+  int64_t at = 0;
+  each_layer([&](Matrices matrices) {
+    for (LinearWeight* m : matrices) {
+      const int64_t size = aligned(m->weight);
+      if (size == 0) continue;
+      m->weight = pack_weight(m->weight, memory->data() + at, memory, threads);
+      at += size;
+    }
+    after_layer();
+  });
+  return {std::move(packed), total};
 }
 
 mx::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,

@@ -1,6 +1,7 @@
 // The one decoder builder: a ModelSpec and its weights to the graph of a ragged step.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,16 @@ struct DecoderWeights {
 // is missing or has the wrong shape.
 std::shared_ptr<const DecoderWeights> load_decoder(const ModelSpec& spec, const TensorNames& names,
                                                    const TensorSource& source);
+
+// The same weights with every matrix that is multiplied interleaved for this machine's kernels; the
+// embedding stays as it lies, for its rows are looked up. `after_layer` is called now and then, so
+// that pages of the file which were read can be let go.
+struct PackedDecoder {
+  std::shared_ptr<const DecoderWeights> weights;
+  int64_t bytes = 0;  // of memory that the interleaved matrices take; 0: none could be
+};
+PackedDecoder pack_decoder(const DecoderWeights& weights, ThreadPool& threads,
+                           const std::function<void()>& after_layer);
 
 // The graph of one step: logits float32 [plan.logit_rows, vocab]. Nothing is computed until it is
 // evaluated. plan.logit_rows must not be empty: a step without it has no output to evaluate.

@@ -18,6 +18,8 @@ class TensorSource {
   // is there in a format this build cannot use.
   virtual std::optional<WeightView> weight(const std::string& module) const = 0;
   virtual std::optional<WeightView> bias(const std::string& module) const = 0;
+  // Lets the system take back the memory of pages that were read; they come again when needed.
+  virtual void release_pages() const = 0;
   // For error messages: the file or folder.
   virtual std::string where() const = 0;
 };

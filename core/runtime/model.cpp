@@ -1,6 +1,7 @@
 #include "core/runtime/model.h"
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 
 #include "core/base/error.h"
@@ -77,6 +78,16 @@ void check_facts(OpenedModel& opened, const fs::path& path) {
   opened.facts.layers = opened.spec.layers;
 }
 
+void repack(Model& model, const TensorSource& source, ThreadPool& threads) {
+  const auto begin = std::chrono::steady_clock::now();
+  PackedDecoder packed =
+      pack_decoder(*model.weights, threads, [&source] { source.release_pages(); });
+  model.weights = std::move(packed.weights);
+  model.repacked_bytes = packed.bytes;
+  model.repack_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 }  // namespace
 
 std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOptions& options) {
@@ -91,6 +102,7 @@ std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOpt
   auto model = std::make_shared<Model>();
   model->path = path;
   model->weights = load_decoder(opened.spec, opened.names, *opened.source);
+  if (options.repack) repack(*model, *opened.source, *options.repack);
   model->facts = std::move(opened.facts);
   model->spec = std::move(opened.spec);
   model->tokenizer = std::move(opened.tokenizer);

@@ -41,9 +41,14 @@ struct Model {
   std::vector<int32_t> stop_tokens;                   // end-of-turn and end-of-text ids
   SamplingParams default_sampling;                    // from generation_config.json, where present
   std::shared_ptr<const DecoderWeights> weights;
+  int64_t repacked_bytes = 0;  // memory of weights interleaved at load (ModelLoadOptions)
+  double repack_seconds = 0;
 };
 
 struct ModelLoadOptions {
+  // Interleaves quantised weights with these threads, for speed: the same bits in memory of our
+  // own, once (docs/decisions/0005). Null: they are used where they lie in the file.
+  std::shared_ptr<ThreadPool> repack;
   bool require_tokenizer = true;  // false: goldens and random-weight models have none
 };
 

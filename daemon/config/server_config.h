@@ -22,6 +22,7 @@ struct ServerConfig {
   int32_t context_length = 0;
   int64_t kv_bytes = 0;
   KvType kv_type = KvType::kF16;
+  bool repack = true;
   int32_t max_batch_tokens = 0;
   int32_t max_sequences = 0;
   int32_t max_queue = 0;

@@ -84,6 +84,15 @@ Setting kv_type_setting() {
           }};
 }
 
+Setting repack_setting() {
+  return {"repack", "true",
+          "Interleave quantised weights in memory at load, for speed: true or false. False shares "
+          "the file's pages instead, for machines short of memory.",
+          false, [](ServerConfig& config, const Values& values) {
+            config.repack = parse_choice(values.at(0), {"true", "false"}) == "true";
+          }};
+}
+
 Setting text(std::string key, std::string fallback, std::string ServerConfig::*member,
              std::string help) {
   return {std::move(key), std::move(fallback), std::move(help), false,
@@ -131,6 +140,7 @@ std::vector<Setting> server_settings(const std::filesystem::path& home) {
       bytes("kv_bytes", "0", 0, &ServerConfig::kv_bytes,
             "Memory for the KV cache of each loaded model, such as 2GiB; 0 is four full contexts."),
       kv_type_setting(),
+      repack_setting(),
       integer("max_batch_tokens", "512", 1, 65536, &ServerConfig::max_batch_tokens,
               "Tokens of one step, over all requests, running answers and prompt parts together."),
       integer("max_sequences", "64", 1, 4096, &ServerConfig::max_sequences,

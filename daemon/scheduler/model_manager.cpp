@@ -56,6 +56,8 @@ LoadedModelInfo ServedModel::info() const {
           .kv_bytes = scheduler_->kv_bytes(),
           .stats = scheduler_->stats(),
           .load_seconds = load_seconds_,
+          .repacked_bytes = model().repacked_bytes,
+          .repack_seconds = model().repack_seconds,
           .loaded_at = loaded_at_};
 }
 
@@ -130,7 +132,8 @@ ModelEntry ModelManager::find(const std::string& name) const {
 ServedPtr ModelManager::Impl::load(const ModelEntry& entry) const {
   const auto begin = Clock::now();
   const ModelSettings s = settings ? settings(entry.name) : ModelSettings();
-  const auto model = with_template(load_model(entry.path), s);
+  const ModelLoadOptions load_options{.repack = options.repack ? threads : nullptr};
+  const auto model = with_template(load_model(entry.path, load_options), s);
   auto engine = std::make_unique<Engine>(model, with_overrides(options.engine, s), threads);
   auto scheduler = std::make_unique<Scheduler>(std::move(engine), options.scheduler);
   const double taken = std::chrono::duration<double>(Clock::now() - begin).count();

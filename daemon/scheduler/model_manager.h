@@ -34,7 +34,9 @@ struct LoadedModelInfo {
   int64_t kv_bytes = 0;
   SchedulerStats stats;
   double load_seconds = 0;
-  int64_t loaded_at = 0;  // unix seconds
+  int64_t repacked_bytes = 0;  // memory of interleaved weights
+  double repack_seconds = 0;   // of load_seconds
+  int64_t loaded_at = 0;       // unix seconds
 };
 
 // A model that answers requests. Held by shared_ptr while a request uses it; unloading waits for
@@ -59,7 +61,8 @@ class ServedModel {
 };
 
 struct ModelManagerOptions {
-  int threads = 0;  // 0: usable cores
+  int threads = 0;     // 0: usable cores
+  bool repack = true;  // interleave quantised weights at load
   SchedulerOptions scheduler;
   EngineOptions engine;
   std::vector<std::filesystem::path> model_folders;    // scanned for .gguf files and model folders

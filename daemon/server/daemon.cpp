@@ -142,7 +142,9 @@ void Daemon::Impl::preload() {
     asio::post(services.loads, [this, name] {
       try {
         const auto model = services.load(models.find(name));
-        spdlog::info("loaded model=\"{}\" seconds={:.2f}", name, model->info().load_seconds);
+        const LoadedModelInfo info = model->info();
+        spdlog::info("loaded model=\"{}\" seconds={:.2f} repacked_mib={} repack_seconds={:.2f}",
+                     name, info.load_seconds, info.repacked_bytes >> 20, info.repack_seconds);
       } catch (const std::exception& error) {
         spdlog::error("cannot load model=\"{}\": {}", name, error.what());
       }

@@ -59,6 +59,7 @@ ModelChoice choose_models(const ServerConfig& config, const std::vector<std::str
   ModelChoice choice;
   ModelManagerOptions& options = choice.options;
   options.threads = config.threads;
+  options.repack = config.repack;
   options.scheduler = {config.max_batch_tokens, config.max_sequences, config.max_queue};
   options.engine.context_length = config.context_length;
   options.engine.kv_bytes = config.kv_bytes;

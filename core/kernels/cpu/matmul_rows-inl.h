@@ -10,9 +10,9 @@
 
 #include <algorithm>
 
-#include "core/kernels/cpu/row_formats-inl.h"
 #include "core/kernels/cpu/matmul.h"
 #include "core/kernels/cpu/panel_gemm-inl.h"
+#include "core/kernels/cpu/row_formats-inl.h"
 
 #if MLXR_VECTOR_PATH
 MLXR_BEFORE_NAMESPACE();
@@ -119,15 +119,18 @@ void dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Acti
 
 // ---- Many columns ----
 
-// Rows row .. row + 15 to a group's panel, eight rows at a time. The last eight rows of a matrix are
-// read together and their lanes moved; lanes past the end repeat the last row and are not stored.
+// Rows row .. row + 15 to a group's panel, eight rows at a time. The last eight rows of a matrix
+// are read together and their lanes moved; lanes past the end repeat the last row and are not
+// stored.
 template <class F>
 void unpack_rows(const MatrixRef& w, int64_t row, int64_t k, uint8_t* panel, float* scales,
                  float* mins) {
   alignas(32) float d[F::kSubs][8], m[F::kSubs][8];
   for (int half = 0; half < 16; half += 8) {
     const int64_t start = std::min(row + half, w.rows - 8);
-    const auto lane = [skip = row + half - start](int64_t i) { return std::min<int64_t>(i + skip, 7); };
+    const auto lane = [skip = row + half - start](int64_t i) {
+      return std::min<int64_t>(i + skip, 7);
+    };
     const uint8_t* base = w.data + start * w.row_stride;
     for (int64_t b = 0; b < k / F::kElements; ++b) {
       F::scales8(w, start, b, d, m);

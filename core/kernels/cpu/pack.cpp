@@ -129,7 +129,8 @@ void chunk_q(const MatrixRef& w, const uint8_t* b, int j, uint8_t* q) {
       const uint8_t* high = b + offsetof(BlockQ6_K, qh) + 32 * h;
       const int shift = 4 * (part / 2);
       for (int i = 0; i < 32; ++i) {
-        q[i] = static_cast<uint8_t>(((low[i] >> shift) & 15) | (((high[i] >> (2 * part)) & 3) << 4));
+        q[i] =
+            static_cast<uint8_t>(((low[i] >> shift) & 15) | (((high[i] >> (2 * part)) & 3) << 4));
       }
       return;
     }
@@ -214,7 +215,8 @@ void pack_groups_target(const MatrixRef& w, int64_t begin, int64_t end, uint8_t*
       }
       const uint8_t* blocks[kRows];
       for (int64_t r = 0; r < kGroupRows; ++r) {
-        blocks[r] = row + r < w.rows ? w.data + (row + r) * w.row_stride + s * block_bytes : nullptr;
+        blocks[r] =
+            row + r < w.rows ? w.data + (row + r) * w.row_stride + s * block_bytes : nullptr;
       }
       uint8_t* head = heads + s % layout.batch_spans() * layout.head;
       std::memset(body, 0, static_cast<size_t>(layout.prefix));

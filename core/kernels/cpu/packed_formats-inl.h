@@ -195,7 +195,8 @@ struct PackedQ2_K : PackedBase<QuantFormat::kQ2_K, 16, 0, true, 3, false> {
     for (int i = 0; i < 4; ++i) {
       const VI packed = load_words(body, i, p);
       store_scaled_bytes<false>(mask_bytes(packed, 0x0f0f0f0f), dv, d + 4 * i * kGroupRows);
-      store_scaled_bytes<false>(mask_bytes(right_bytes<4>(packed), 0x0f0f0f0f), mv, m + 4 * i * kGroupRows);
+      store_scaled_bytes<false>(mask_bytes(right_bytes<4>(packed), 0x0f0f0f0f), mv,
+                                m + 4 * i * kGroupRows);
     }
   }
 };
@@ -229,7 +230,8 @@ struct PackedK4 : PackedBase<format, 32, 0, true, max, false> {
     const auto top_bits = [](VI v) HWY_ATTR { return mask_bytes(right_bytes<2>(v), 0x30303030); };
     const VF dv = load_f16(head, p), mv = hn::Neg(load_f16(head + 32, p));
     // As unpack_scales_k4, four bytes and a vector of rows at a time.
-    const VI low = mask_bytes(third, 0x0f0f0f0f), high = mask_bytes(right_bytes<4>(third), 0x0f0f0f0f);
+    const VI low = mask_bytes(third, 0x0f0f0f0f),
+             high = mask_bytes(right_bytes<4>(third), 0x0f0f0f0f);
     store_scaled_bytes<false>(mask_bytes(first, 0x3f3f3f3f), dv, d);
     store_scaled_bytes<false>(hn::Or(low, top_bits(first)), dv, d + 4 * kGroupRows);
     store_scaled_bytes<false>(mask_bytes(second, 0x3f3f3f3f), mv, m);
@@ -243,7 +245,8 @@ struct PackedQ6_K : PackedBase<QuantFormat::kQ6_K, 16, 32, false, 63, false> {
   static HWY_INLINE void scales(const MatrixRef&, const uint8_t* head, const uint8_t* body, int p,
                                 SubScales d, SubScales) {
     const VF dv = load_f16(head, p);
-    for (int i = 0; i < 4; ++i) store_scaled_bytes<true>(load_words(body, i, p), dv, d + 4 * i * kGroupRows);
+    for (int i = 0; i < 4; ++i)
+      store_scaled_bytes<true>(load_words(body, i, p), dv, d + 4 * i * kGroupRows);
   }
 };
 

@@ -86,7 +86,8 @@ HWY_NOINLINE void panel_tile(const Panel* panels, const Column* columns, int64_t
     VI sums[C][P];
     for (int c = 0; c < C; ++c) {
       for (int p = 0; p < P; ++p) {
-        sums[c][p] = K::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -K::kOffset * columns[c].sums[sub]);
+        sums[c][p] =
+            K::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -K::kOffset * columns[c].sums[sub]);
       }
     }
     dot_words<typename K::DotKind, 0, kWords, C, P>(

@@ -23,8 +23,8 @@
 
 #include "core/formats/block_layouts.h"
 #include "core/kernels/cpu/dot4-inl.h"
-#include "core/kernels/cpu/row_dot-inl.h"
 #include "core/kernels/cpu/matrix_ref.h"
+#include "core/kernels/cpu/row_dot-inl.h"
 
 #if MLXR_VECTOR_PATH
 MLXR_BEFORE_NAMESPACE();
@@ -229,8 +229,8 @@ HWY_INLINE void scales_k4(const uint8_t* b, int64_t s, float (*d)[8], float (*m)
   store_scaled_bytes<false>(mask_row_words(first, 0x3f3f3f3f), dv, d);
   store_scaled_bytes<false>(hn::Or(mask_row_words(third, 0x0f0f0f0f), top_bits(first)), dv, d + 4);
   store_scaled_bytes<false>(mask_row_words(second, 0x3f3f3f3f), mv, m);
-  store_scaled_bytes<false>(hn::Or(mask_row_words(shift_words<4>(third), 0x0f0f0f0f), top_bits(second)),
-                            mv, m + 4);
+  store_scaled_bytes<false>(
+      hn::Or(mask_row_words(shift_words<4>(third), 0x0f0f0f0f), top_bits(second)), mv, m + 4);
 }
 
 HWY_INLINE VU8 load_nibble_plane(const uint8_t* qs, int j) {

@@ -1,6 +1,7 @@
 #include "core/kernels/primitives/weight.h"
 
 #include "core/base/error.h"
+#include "core/kernels/cpu/packed_layout.h"
 
 namespace mlxr {
 namespace mx = mlx::core;
@@ -38,6 +39,7 @@ Weight wrap_weight(const WeightView& view) {
                 .bits = view.bits,
                 .group = view.group,
                 .scale_format = view.scale_format,
+                .packed = false,
                 .data = wrap_bytes(view.bytes, rows, view.owner),
                 .scales = std::nullopt,
                 .biases = std::nullopt};
@@ -48,18 +50,52 @@ Weight wrap_weight(const WeightView& view) {
   return weight;
 }
 
+namespace {
+
+cpu::MatrixRef as_matrix(const Weight& weight) {
+  std::vector<mx::array> inputs;
+  weight.append_inputs(inputs);
+  return as_matrix(layout_of(weight), inputs, 0);
+}
+
+}  // namespace
+
+int64_t packed_size(const Weight& weight) {
+  if (weight.packed) return 0;
+  const cpu::MatrixRef ref = as_matrix(weight);
+  return cpu::can_pack(ref) ? cpu::packed_bytes(ref) : 0;
+}
+
+Weight pack_weight(const Weight& weight, uint8_t* memory, std::shared_ptr<void> owner,
+                   ThreadPool& threads) {
+  const cpu::MatrixRef ref = as_matrix(weight);
+  const int64_t groups = (ref.rows + cpu::kGroupRows - 1) / cpu::kGroupRows;
+  const int64_t group_bytes = cpu::packed_layout(ref).group_bytes(ref.cols);
+  threads.parallel_for(groups, 8, [&](int64_t begin, int64_t end, int) {
+    cpu::pack_groups(ref, begin, end, memory + begin * group_bytes);
+  });
+  Weight packed = weight;
+  packed.packed = true;
+  packed.data = mx::array(memory, {static_cast<int>(groups), static_cast<int>(group_bytes)},
+                          mx::uint8, [owner = std::move(owner)](void*) {});
+  packed.scales = packed.biases = std::nullopt;
+  return packed;
+}
+
 WeightLayout layout_of(const Weight& weight) {
   WeightLayout layout;
-  layout.ref = {.format = weight.format,
-                .rows = weight.rows,
-                .cols = weight.cols,
-                .data = nullptr,
-                .row_stride = weight.data.shape(1),
-                .bits = weight.bits,
-                .group = weight.group,
-                .scale_format = weight.scale_format,
-                .scales = nullptr,
-                .biases = nullptr};
+  layout.ref = {
+      .format = weight.format,
+      .rows = weight.rows,
+      .cols = weight.cols,
+      .data = nullptr,
+      .row_stride = weight.packed ? weight.data.shape(1) / cpu::kGroupRows : weight.data.shape(1),
+      .packed = weight.packed,
+      .bits = weight.bits,
+      .group = weight.group,
+      .scale_format = weight.scale_format,
+      .scales = nullptr,
+      .biases = nullptr};
   layout.inputs = weight.scales ? 3 : 1;
   return layout;
 }

@@ -91,6 +91,8 @@ Json loaded_model(const LoadedModelInfo& model) {
           {"kv_blocks_total", model.stats.kv_blocks_total},
           {"loaded_at", model.loaded_at},
           {"load_seconds", model.load_seconds},
+          {"repacked_bytes", model.repacked_bytes},
+          {"repack_seconds", model.repack_seconds},
           {"quantization", model.facts.quantization},
           {"size_bytes", model.facts.weight_bytes}};
 }

@@ -101,6 +101,10 @@ TEST_P(DemoGolden, Q8DeviatesLittleAndSaysHowMuch) {
   const fs::path file = folder.path() / "model.gguf";
   convert_to_gguf(kModels / GetParam(), file, QuantFormat::kQ8_0);
   const Deviation d = compare(load_model(file), GetParam());
+  const Deviation repacked =
+      compare(load_model(file, {.repack = std::make_shared<ThreadPool>(3)}), GetParam());
+  EXPECT_EQ(repacked.largest, d.largest);
+  EXPECT_EQ(repacked.greedy_agreed, d.greedy_agreed);
   std::printf("%s Q8_0: top-20 logits within %.4f of their spread, %d of %d greedy tokens\n",
               GetParam(), d.largest, d.greedy_agreed, d.greedy_wanted);
   EXPECT_LE(d.largest, 0.15);
@@ -114,7 +118,8 @@ class EngineOnQ8 : public ::testing::Test {
   static void SetUpTestSuite() {
     folder_ = std::make_unique<testing::TempFolder>();
     convert_to_gguf(kModels / "mlxr-demo-draft", folder_->path() / "m.gguf", QuantFormat::kQ8_0);
-    model_ = load_model(folder_->path() / "m.gguf");
+    model_ = load_model(folder_->path() / "m.gguf",
+                        {.repack = std::make_shared<ThreadPool>(2), .require_tokenizer = true});
   }
   static void TearDownTestSuite() {
     model_.reset();

@@ -73,6 +73,7 @@ void expect_equal(const ServerConfig& a, const ServerConfig& b) {
   EXPECT_EQ(a.context_length, b.context_length);
   EXPECT_EQ(a.kv_bytes, b.kv_bytes);
   EXPECT_EQ(a.kv_type, b.kv_type);
+  EXPECT_EQ(a.repack, b.repack);
   EXPECT_EQ(a.max_batch_tokens, b.max_batch_tokens);
   EXPECT_EQ(a.max_sequences, b.max_sequences);
   EXPECT_EQ(a.max_queue, b.max_queue);
