@@ -1,7 +1,7 @@
 // Each codebook is a set of groups, numbered in rising order of their code: the group's magnitudes
 // as digits, element 0 the least significant, in base 3 (IQ1, IQ2) or 8 (IQ3). So a bit a possible
 // group, set for the members, is the whole codebook: 820 bytes for one of 2048 entries of eight.
-// Checked against the `gguf` package's tables in tests/core/formats/quant_fixtures_test.cpp.
+// Checked against the `gguf` package's tables in tests/core/formats/quant_format_test.cpp.
 #include "core/formats/iq_grids.h"
 
 #include <cstddef>
