@@ -73,7 +73,8 @@ def main() -> None:
         kind.init_grid()
         tensors[name + ".grid"] = kind.grid.reshape(kind.grid_shape).astype(np.int8)
     for name, tensor in tensors.items():
-        assert tensor.dtype != np.float32 or name.startswith("F8") or np.isfinite(tensor).all(), name
+        if name.endswith(".values") and not name.startswith("F8"):
+            assert np.isfinite(tensor).all(), name
     path = Path(__file__).with_name("quant_fixtures.safetensors")
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
     print(f"{path}: {path.stat().st_size} bytes")
