@@ -30,7 +30,8 @@ DecodeBlocks decode_iq2_xxs, decode_iq2_xs, decode_iq2_s, decode_iq3_xxs, decode
 DecodeBlocks decode_iq1_s, decode_iq1_m;
 
 // encode_legacy.cpp
-EncodeBlocks encode_q8_0;
+EncodeBlocks encode_q4_0, encode_q4_1, encode_q5_0, encode_q5_1, encode_q8_0;
+EncodeBlocks encode_iq4_nl, encode_mxfp4;
 
 // Calls decode(block, out) for each block of `n` elements. Blocks may lie unaligned in a file.
 template <class Block, class Decode>
