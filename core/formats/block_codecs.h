@@ -33,6 +33,9 @@ DecodeBlocks decode_iq1_s, decode_iq1_m;
 EncodeBlocks encode_q4_0, encode_q4_1, encode_q5_0, encode_q5_1, encode_q8_0;
 EncodeBlocks encode_iq4_nl, encode_mxfp4;
 
+// encode_k.cpp
+EncodeBlocks encode_q2_k, encode_q3_k, encode_q4_k, encode_q5_k, encode_q6_k, encode_iq4_xs;
+
 // Calls decode(block, out) for each block of `n` elements. Blocks may lie unaligned in a file.
 template <class Block, class Decode>
 void each_block(const std::byte* bytes, float* out, int64_t n, Decode decode) {

@@ -1,6 +1,7 @@
 // How encoders choose scales: the candidates are scales that put the largest element near an end of
 // the levels, each is judged by the squared error that its best multiple would leave. A plain
-// maximum wastes up to a level at each end and never clips; a search gains 5 to 15 % of the error.
+// maximum wastes up to a level at each end and never clips; a search
+// takes 4 to 11 % off the error.
 #pragma once
 
 #include <algorithm>
@@ -13,33 +14,81 @@
 
 namespace mlxr {
 
+// Sub-blocks are a multiple of this; sums go over as many lanes, so that compilers vectorise them.
+inline constexpr size_t kLanes = 8;
+
+inline float sum_of_lanes(const float (&lanes)[kLanes]) {
+  float sum = 0;
+  for (float v : lanes) sum += v;
+  return sum;
+}
+
 // What an element can be before it is scaled: every integer of a range.
 struct IntegerLevels {
   int lowest, highest;
   int count() const { return highest - lowest + 1; }
   // NaN becomes the lowest: an encoder never fails.
   int nearest(float v) const {
-    if (!(v > static_cast<float>(lowest))) return lowest;
-    if (v >= static_cast<float>(highest)) return highest;
-    return static_cast<int>(v - static_cast<float>(lowest) + 0.5f) + lowest;
+    const auto low = static_cast<float>(lowest), high = static_cast<float>(highest);
+    return static_cast<int>(std::min(high, std::max(low, v)) - low + 0.5f) + lowest;
   }
 };
 
 // The levels of IQ4_NL and IQ4_XS.
 struct Iq4Levels {
-  int lowest = kValuesIQ4[0], highest = kValuesIQ4[15];
+  static constexpr int lowest = kValuesIQ4[0], highest = kValuesIQ4[15];
   static int count() { return 16; }
   static int nearest(float v) {
-    int code = 0;
+    int level = lowest;
     for (int c = 0; c < 15; ++c) {
-      code += v > 0.5f * static_cast<float>(kValuesIQ4[c] + kValuesIQ4[c + 1]) ? 1 : 0;
+      const float middle = 0.5f * static_cast<float>(kValuesIQ4[c] + kValuesIQ4[c + 1]);
+      level += v > middle ? kValuesIQ4[c + 1] - kValuesIQ4[c] : 0;
     }
-    return kValuesIQ4[code];
+    return level;
   }
   static uint8_t code_of(int level) {
     return static_cast<uint8_t>(std::find(kValuesIQ4, kValuesIQ4 + 16, level) - kValuesIQ4);
   }
 };
+
+// Sums over x and the levels q nearest to (x - least) * inverse.
+struct Moments {
+  float q = 0, qq = 0, x = 0, xq = 0;
+};
+
+template <class Levels>
+Moments moments(std::span<const float> x, float least, float inverse, const Levels& levels) {
+  float sum_q[kLanes] = {}, sum_qq[kLanes] = {}, sum_x[kLanes] = {}, sum_xq[kLanes] = {};
+  for (size_t i = 0; i < x.size(); i += kLanes) {
+    for (size_t l = 0; l < kLanes; ++l) {
+      const float v = x[i + l];
+      const auto q = static_cast<float>(levels.nearest((v - least) * inverse));
+      sum_q[l] += q;
+      sum_qq[l] += q * q;
+      sum_x[l] += v;
+      sum_xq[l] += v * q;
+    }
+  }
+  return {.q = sum_of_lanes(sum_q),
+          .qq = sum_of_lanes(sum_qq),
+          .x = sum_of_lanes(sum_x),
+          .xq = sum_of_lanes(sum_xq)};
+}
+
+// Squared error of x against scale * q + min, q the nearest levels.
+template <class Levels>
+float squared_error(std::span<const float> x, float scale, float min, const Levels& levels) {
+  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  float error[kLanes] = {};
+  for (size_t i = 0; i < x.size(); i += kLanes) {
+    for (size_t l = 0; l < kLanes; ++l) {
+      const float v = x[i + l] - min;
+      const float left = v - scale * static_cast<float>(levels.nearest(v * inverse));
+      error[l] += left * left;
+    }
+  }
+  return sum_of_lanes(error);
+}
 
 // d such that the squared error of x against d * level is least, among the candidates; 0 for zeros.
 template <class Levels>
@@ -56,16 +105,11 @@ float fit_scale(std::span<const float> x, const Levels& levels) {
           1.0f + static_cast<float>(2 * step) / static_cast<float>(kSteps * levels.count());
       const float inverse = static_cast<float>(end) * stretch / extreme;
       if (!std::isfinite(inverse)) return 0;
-      float xq = 0, qq = 0;
-      for (float v : x) {
-        const auto q = static_cast<float>(levels.nearest(v * inverse));
-        xq += v * q;
-        qq += q * q;
-      }
-      // The best multiple of these levels is xq / qq, which leaves an error of |x|^2 - xq^2 / qq.
-      if (qq > 0 && xq * xq > best_gain * qq) {
-        best_gain = xq * xq / qq;
-        best_scale = xq / qq;
+      const Moments m = moments(x, 0, inverse, levels);
+      // The best multiple of these levels is m.xq / m.qq, which leaves |x|^2 - m.xq^2 / m.qq.
+      if (m.qq > 0 && m.xq * m.xq > best_gain * m.qq) {
+        best_gain = m.xq * m.xq / m.qq;
+        best_scale = m.xq / m.qq;
       }
     }
   }
@@ -89,25 +133,13 @@ inline ScaleAndMin fit_scale_and_min(std::span<const float> x, int highest, bool
   float best_error = std::numeric_limits<float>::infinity();
   for (int step = -10; step <= 10; ++step) {
     const float inverse = (static_cast<float>(highest) + 0.1f * static_cast<float>(step)) / range;
-    float q1 = 0, qq = 0, x1 = 0, xq = 0;
-    for (float v : x) {
-      const auto q = static_cast<float>(levels.nearest((v - least) * inverse));
-      q1 += q;
-      qq += q * q;
-      x1 += v;
-      xq += v * q;
-    }
-    const float determinant = n * qq - q1 * q1;
-    if (determinant <= 0) continue;
-    ScaleAndMin fit{.scale = (n * xq - q1 * x1) / determinant,
-                    .min = (qq * x1 - q1 * xq) / determinant};
-    if (min_below_zero && fit.min > 0) fit = {.scale = xq / qq, .min = 0};
-    float error = 0;
-    for (float v : x) {
-      const auto q = static_cast<float>(levels.nearest((v - fit.min) / fit.scale));
-      const float left = v - fit.scale * q - fit.min;
-      error += left * left;
-    }
+    const Moments m = moments(x, least, inverse, levels);
+    const float determinant = n * m.qq - m.q * m.q;
+    if (!(determinant > 0)) continue;
+    ScaleAndMin fit{.scale = (n * m.xq - m.q * m.x) / determinant,
+                    .min = (m.qq * m.x - m.q * m.xq) / determinant};
+    if (min_below_zero && fit.min > 0) fit = {.scale = m.xq / m.qq, .min = 0};
+    const float error = squared_error(x, fit.scale, fit.min, levels);
     if (error < best_error) {
       best_error = error;
       best = fit;
