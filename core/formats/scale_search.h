@@ -135,10 +135,13 @@ inline ScaleAndMin fit_scale_and_min(std::span<const float> x, int highest, bool
     const float inverse = (static_cast<float>(highest) + 0.1f * static_cast<float>(step)) / range;
     const Moments m = moments(x, least, inverse, levels);
     const float determinant = n * m.qq - m.q * m.q;
-    if (!(determinant > 0)) continue;
-    ScaleAndMin fit{.scale = (n * m.xq - m.q * m.x) / determinant,
-                    .min = (m.qq * m.x - m.q * m.xq) / determinant};
-    if (min_below_zero && fit.min > 0) fit = {.scale = m.xq / m.qq, .min = 0};
+    ScaleAndMin fit{.scale = m.qq > 0 ? m.xq / m.qq : 0, .min = min_below_zero ? 0 : least};
+    if (determinant > 0) {  // else all levels are the same
+      const float min = (m.qq * m.x - m.q * m.xq) / determinant;
+      if (!min_below_zero || min <= 0) {
+        fit = {.scale = (n * m.xq - m.q * m.x) / determinant, .min = min};
+      }
+    }
     const float error = squared_error(x, fit.scale, fit.min, levels);
     if (error < best_error) {
       best_error = error;
