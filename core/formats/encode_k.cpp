@@ -18,6 +18,10 @@ struct SubBlocks {
 
   int size() const { return 256 / count; }
   bool has_mins() const { return highest_min > 0; }
+  std::span<const float> part(Values x, int s) const {
+    const auto n = static_cast<size_t>(size());
+    return x.subspan(static_cast<size_t>(s) * n, n);
+  }
 };
 
 struct Fit {
@@ -36,8 +40,7 @@ template <class Levels>
 Fit first_guess(Values x, const SubBlocks& sub, const Levels& levels) {
   float scales[16] = {}, depths[16] = {};
   for (int s = 0; s < sub.count; ++s) {
-    const auto part = std::span<const float>(x).subspan(static_cast<size_t>(s * sub.size()),
-                                                        static_cast<size_t>(sub.size()));
+    const auto part = sub.part(x, s);
     if (sub.has_mins()) {
       const ScaleAndMin fit = fit_scale_and_min(part, levels.highest, true);
       scales[s] = fit.scale;
@@ -65,10 +68,9 @@ Fit first_guess(Values x, const SubBlocks& sub, const Levels& levels) {
 template <class Levels>
 void choose_integers(Values x, const SubBlocks& sub, const Levels& levels, Fit& fit) {
   fit.error = 0;
-  const auto size = static_cast<size_t>(sub.size());
   const int reach = sub.has_mins() ? 1 : 0;
   for (int s = 0; s < sub.count; ++s) {
-    const auto part = std::span<const float>(x).subspan(static_cast<size_t>(s) * size, size);
+    const auto part = sub.part(x, s);
     float best = std::numeric_limits<float>::infinity();
     const int scale = fit.scales[s], min = fit.mins[s];
     for (int a = std::max(scale - 1, sub.scales.lowest);
@@ -86,9 +88,8 @@ void choose_integers(Values x, const SubBlocks& sub, const Levels& levels, Fit& 
     const float chosen = fit.d * static_cast<float>(fit.scales[s]);
     const float depth = fit.dmin * static_cast<float>(fit.mins[s]);
     const float inverse = chosen != 0 ? 1.0f / chosen : 0.0f;
-    for (size_t i = 0; i < size; ++i) {
-      fit.levels[static_cast<size_t>(s) * size + i] = levels.nearest((part[i] + depth) * inverse);
-    }
+    int* out = fit.levels + static_cast<ptrdiff_t>(s) * sub.size();
+    for (float v : part) *out++ = levels.nearest((v + depth) * inverse);
   }
 }
 

@@ -94,7 +94,8 @@ std::optional<QuantFormat> quant_format_by_gguf_type(uint32_t type) {
 std::string_view gguf_type_name(uint32_t type) {
   if (const auto format = quant_format_by_gguf_type(type)) return info(*format).name;
   static constexpr std::pair<uint32_t, std::string_view> kNames[] = {
-      {9, "Q8_1"}, {24, "I8"}, {25, "I16"}, {26, "I32"}, {27, "I64"}, {28, "F64"}, {41, "Q1_0"}};
+      {9, "Q8_1"}, {24, "I8"},  {25, "I16"},  {26, "I32"},
+      {27, "I64"}, {28, "F64"}, {41, "Q1_0"}, {42, "Q2_0"}};
   for (const auto& [number, name] : kNames) {
     if (number == type) return name;
   }
