@@ -22,7 +22,7 @@ int convert(const Options& options) {
   const auto format = quant_format_by_name(options.type);
   if (!format) {
     throw Error(ErrorCode::kInvalidArgument, "there is no weight format \"" + options.type +
-                                                 "\"; --type takes f32, f16, bf16 or q8_0");
+                                                 "\"; --type takes one of " + writable_formats());
   }
   if (!options.force && std::filesystem::exists(options.destination)) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -42,7 +42,7 @@ void add_convert(CLI::App& app, Invocation& invocation) {
   command->add_option("SOURCE", options->source, "Folder with config.json and safetensors")
       ->required();
   command->add_option("DEST", options->destination, "The .gguf file to write")->required();
-  command->add_option("--type", options->type, "Weight format: f32, f16, bf16 or q8_0")
+  command->add_option("--type", options->type, "Weight format: " + writable_formats())
       ->option_text("TYPE (q8_0)");
   command->add_flag("--force", options->force, "Replace DEST if it exists");
   command->callback(

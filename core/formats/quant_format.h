@@ -15,6 +15,8 @@ enum class QuantFormat : uint8_t {
   kF32,
   kF16,
   kBF16,
+  kF8_E4M3,  // as OCP FP8 defines them; files call E4M3 what OCP does, without infinities
+  kF8_E5M2,
   kQ4_0,
   kQ4_1,
   kQ5_0,
@@ -25,6 +27,20 @@ enum class QuantFormat : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  kQ8_K,
+  kIQ2_XXS,
+  kIQ2_XS,
+  kIQ2_S,
+  kIQ3_XXS,
+  kIQ3_S,
+  kIQ1_S,
+  kIQ1_M,
+  kIQ4_NL,
+  kIQ4_XS,
+  kTQ1_0,
+  kTQ2_0,
+  kMXFP4,
+  kNVFP4,
   kMlxAffine,  // packed integers with separate scales and biases; see WeightView
 };
 
@@ -45,7 +61,7 @@ std::span<const QuantFormatInfo> quant_formats();
 const QuantFormatInfo& info(QuantFormat format);
 std::optional<QuantFormat> quant_format_by_name(std::string_view name);  // case-insensitive
 std::optional<QuantFormat> quant_format_by_gguf_type(uint32_t type);
-// The name GGUF gives a type that this build does not read ("IQ2_XXS"), or "type N".
+// The name GGUF gives a type that this build does not read ("Q8_1"), or "type N".
 std::string_view gguf_type_name(uint32_t type);
 
 // Bytes of `elements` consecutive elements. `elements` must be a multiple of the block.

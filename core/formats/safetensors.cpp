@@ -137,7 +137,7 @@ WeightView as_weight(const std::string& name, const RawTensor& tensor) {
   const auto format = quant_format_by_name(tensor.dtype);
   if (!format) {
     throw Error(ErrorCode::kUnsupported, "tensor \"" + name + "\" has dtype " + tensor.dtype +
-                                             "; weights can be F32, F16 or BF16");
+                                             "; weights can be F32, F16, BF16, F8_E4M3 or F8_E5M2");
   }
   WeightView view;
   view.name = name;

@@ -40,8 +40,8 @@ class Safetensors {
   std::map<std::string, RawTensor, std::less<>> tensors_;
 };
 
-// A float tensor as a weight. Throws Error{kUnsupported} naming the dtype when it is not F32, F16
-// or BF16.
+// A float tensor as a weight. Throws Error{kUnsupported} naming the dtype when it is not F32, F16,
+// BF16, F8_E4M3 or F8_E5M2.
 WeightView as_weight(const std::string& name, const RawTensor& tensor);
 
 }  // namespace mlxr

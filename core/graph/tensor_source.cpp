@@ -7,12 +7,25 @@
 namespace mlxr {
 namespace {
 
+[[noreturn]] void refuse_scale(const std::string& where, const std::string& scale) {
+  throw Error(ErrorCode::kUnsupported,
+              where + " has the tensor \"" + scale +
+                  "\" of scales for a whole tensor, which this build does not apply; use a file "
+                  "quantised as Q4_K_M or Q8_0");
+}
+
 class GgufSource : public TensorSource {
  public:
   explicit GgufSource(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {}
 
   std::optional<WeightView> weight(const std::string& module) const override {
-    return find(module + ".weight");
+    auto view = find(module + ".weight");
+    // NVFP4 and ternary files may have a factor for a whole tensor beside it; ignored, it would
+    // make the model talk nonsense.
+    if (view && info(view->format).block_elements > 1 && file_->find(module + ".scale")) {
+      refuse_scale(where(), module + ".scale");
+    }
+    return view;
   }
   std::optional<WeightView> bias(const std::string& module) const override {
     return find(module + ".bias");
@@ -46,6 +59,9 @@ class SafetensorsSource : public TensorSource {
     const RawTensor* tensor = tensors_.find(module + ".weight");
     if (tensor == nullptr) return std::nullopt;
     if (tensor->dtype == "U32") return affine(module, *tensor);
+    for (const char* scale : {".weight_scale", ".weight_scale_inv"}) {
+      if (tensors_.find(module + scale) != nullptr) refuse_scale(where_, module + scale);
+    }
     return as_weight(module + ".weight", *tensor);
   }
   std::optional<WeightView> bias(const std::string& module) const override {
@@ -72,6 +88,7 @@ class SafetensorsSource : public TensorSource {
       fail("has scales of the wrong shape");
     }
     WeightView view = as_weight(module + ".scales", *scales);  // checks the dtype
+    if (info(view.format).block_bytes == 1) fail("has scales of dtype " + scales->dtype);
     view.scale_format = view.format;
     view.scales = scales->bytes;
     if (biases->dtype != scales->dtype) fail("has biases of another type than its scales");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "core/formats/quant_format.h"
 
@@ -18,5 +19,8 @@ struct ConvertReport {
 // that GGUF cannot express; Error{kCorruptFile} and Error{kNotFound} as load_model does.
 ConvertReport convert_to_gguf(const std::filesystem::path& folder, const std::filesystem::path& out,
                               QuantFormat type);
+
+// Names of the formats that it can write, for messages: "F32, F16, ...".
+std::string writable_formats();
 
 }  // namespace mlxr

@@ -47,12 +47,20 @@ struct RandomWeight {
   }
 };
 
-// Byte offsets of the float16 fields of a block, ended by -1.
+// Byte offsets of the float16 fields of a block.
 inline std::vector<int> half_fields(QuantFormat format) {
   switch (format) {
     case QuantFormat::kQ4_0:
     case QuantFormat::kQ5_0:
     case QuantFormat::kQ8_0:
+    case QuantFormat::kIQ2_XXS:
+    case QuantFormat::kIQ2_XS:
+    case QuantFormat::kIQ2_S:
+    case QuantFormat::kIQ3_XXS:
+    case QuantFormat::kIQ3_S:
+    case QuantFormat::kIQ1_S:
+    case QuantFormat::kIQ4_NL:
+    case QuantFormat::kIQ4_XS:
       return {0};
     case QuantFormat::kQ4_1:
     case QuantFormat::kQ5_1:
@@ -66,6 +74,10 @@ inline std::vector<int> half_fields(QuantFormat format) {
       return {static_cast<int>(offsetof(BlockQ3_K, d))};
     case QuantFormat::kQ6_K:
       return {static_cast<int>(offsetof(BlockQ6_K, d))};
+    case QuantFormat::kTQ1_0:
+      return {static_cast<int>(offsetof(BlockTQ1_0, d))};
+    case QuantFormat::kTQ2_0:
+      return {static_cast<int>(offsetof(BlockTQ2_0, d))};
     default:
       return {};
   }
@@ -85,23 +97,61 @@ inline void put_scalar(std::vector<std::byte>& out, size_t index, QuantFormat fo
   }
 }
 
+// Scales of a random block that are not plain float16 fields: small, finite ones.
+template <class Random>
+void put_other_scales(QuantFormat format, std::byte* block, Random& random) {
+  const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
+  switch (format) {
+    case QuantFormat::kQ8_K: {
+      const float d = small_scale(random);
+      std::memcpy(block, &d, 4);
+      return;
+    }
+    case QuantFormat::kIQ1_M: {  // a float16 in the upper nibbles of four words
+      const unsigned half = f32_to_f16(small_scale(random));
+      for (unsigned i = 0; i < 4; ++i) {
+        std::byte& high = block[offsetof(BlockIQ1_M, scales) + 2 * i + 1];
+        high = (high & std::byte{15}) | static_cast<std::byte>(((half >> (4 * i)) & 15) << 4);
+      }
+      return;
+    }
+    case QuantFormat::kMXFP4:
+      block[0] = static_cast<std::byte>(118 + below(8));  // 2^-9 to 2^-2
+      return;
+    case QuantFormat::kNVFP4:
+      for (int i = 0; i < 4; ++i) block[i] = static_cast<std::byte>(below(0x38));  // less than 1
+      return;
+    default:
+      return;
+  }
+}
+
+inline bool is_float16_or_32(QuantFormat format) {
+  return format == QuantFormat::kF32 || format == QuantFormat::kF16 || format == QuantFormat::kBF16;
+}
+
 inline RandomWeight random_weight(QuantFormat format, int64_t rows, int64_t cols, uint32_t seed) {
   std::mt19937 random(seed);
   RandomWeight w{.format = format, .rows = rows, .cols = cols};
   w.bytes.resize(static_cast<size_t>(rows * row_bytes(format, cols)));
-  if (!info(format).dequantize || info(format).block_elements == 1) {
+  if (is_float16_or_32(format)) {
     for (int64_t i = 0; i < rows * cols; ++i) {
       put_scalar(w.bytes, static_cast<size_t>(i), format, small_scale(random));
     }
     return w;
   }
   for (std::byte& b : w.bytes) b = static_cast<std::byte>(random());
+  if (format == QuantFormat::kF8_E4M3 || format == QuantFormat::kF8_E5M2) {
+    for (std::byte& b : w.bytes) b &= std::byte{0xbf};  // without the high exponent bit: below 2
+    return w;
+  }
   const auto block = static_cast<size_t>(info(format).block_bytes);
   for (size_t at = 0; at < w.bytes.size(); at += block) {
     for (int field : half_fields(format)) {
       const uint16_t half = f32_to_f16(small_scale(random));
       std::memcpy(w.bytes.data() + at + static_cast<size_t>(field), &half, 2);
     }
+    put_other_scales(format, w.bytes.data() + at, random);
   }
   return w;
 }

@@ -34,10 +34,14 @@ struct ActivationView {
   const QuantizedActivations* quantized = nullptr;
 };
 
-// True when matrices of this format read the int8 form.
-inline bool needs_quantized_activations(QuantFormat format) {
-  return format != QuantFormat::kF32 && format != QuantFormat::kF16 && format != QuantFormat::kBF16;
+// True for formats whose kernel multiplies blocks of int8; rows of others are decoded to float32.
+inline bool has_block_kernel(QuantFormat format) {
+  return (format >= QuantFormat::kQ4_0 && format <= QuantFormat::kQ6_K) ||
+         format == QuantFormat::kMlxAffine;
 }
+
+// True when matrices of this format read the int8 form.
+inline bool needs_quantized_activations(QuantFormat format) { return has_block_kernel(format); }
 
 // Quantises columns x[c * stride + i], i < k (a multiple of 32): symmetric int8, scale max|x| /
 // 127.

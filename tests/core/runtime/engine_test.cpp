@@ -111,6 +111,21 @@ TEST_P(DemoGolden, Q8DeviatesLittleAndSaysHowMuch) {
   EXPECT_GE(d.greedy_agreed, d.greedy_wanted / 2);
 }
 
+// Through the encoder, the file, and the path of formats without a kernel of their own.
+TEST_P(DemoGolden, EncodedFormatsKeepMostGreedyTokens) {
+  const testing::TempFolder folder;
+  for (QuantFormat type :
+       {QuantFormat::kQ4_1, QuantFormat::kQ4_K, QuantFormat::kQ6_K, QuantFormat::kIQ4_XS}) {
+    const fs::path file = folder.path() / "model.gguf";
+    convert_to_gguf(kModels / GetParam(), file, type);
+    const Deviation d = compare(load_model(file), GetParam());
+    std::printf("%s %s: top-20 logits within %.4f of their spread, %d of %d greedy tokens\n",
+                GetParam(), std::string(info(type).name).c_str(), d.largest, d.greedy_agreed,
+                d.greedy_wanted);
+    EXPECT_GE(d.greedy_agreed, d.greedy_wanted / 2) << info(type).name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, DemoGolden, ::testing::Values("mlxr-demo", "mlxr-demo-draft"));
 
 class EngineOnQ8 : public ::testing::Test {
