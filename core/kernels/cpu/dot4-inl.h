@@ -43,7 +43,7 @@ inline constexpr int kShift8 = MLXR_VNNI ? 128 : 0;
 
 // Four activations in every lane.
 HWY_INLINE VI broadcast4(const int8_t* a) {
-  int32_t word;
+  int32_t word = 0;
   std::memcpy(&word, a, 4);
   return hn::Set(DI(), word);
 }

@@ -104,31 +104,29 @@ void run_swiglu(const Job& gate, const Job& up, const cpu::ActivationView& x, Th
   });
 }
 
-// Inputs: x, then for each weight its arrays and, where it has one, its bias.
+// Input: x. The weights and their biases belong to the primitive.
 class Linear : public CpuPrimitive {
  public:
-  Linear(const KernelContext& context, const std::vector<const LinearWeight*>& weights, bool swiglu)
-      : CpuPrimitive(context.stream), threads_(context.threads), swiglu_(swiglu) {
-    for (const LinearWeight* w : weights)
-      parts_.push_back({layout_of(w->weight), w->bias.has_value()});
-  }
+  Linear(const KernelContext& context, std::vector<LinearWeight> weights, bool swiglu)
+      : CpuPrimitive(context.stream),
+        threads_(context.threads),
+        weights_(std::make_shared<const std::vector<LinearWeight>>(std::move(weights))),
+        swiglu_(swiglu) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
     std::vector<Job> jobs;
-    int at = 1;
     bool quantize = false;
-    for (size_t i = 0; i < parts_.size(); ++i) {
-      Job job;
-      job.matrix = as_matrix(parts_[i].layout, inputs, at);
-      at += parts_[i].layout.inputs;
-      if (parts_[i].bias) job.bias = floats(inputs[static_cast<size_t>(at++)]);
-      if (i < outputs.size()) job.out = floats(outputs[i]);
-      quantize = quantize || cpu::needs_quantized_activations(job.matrix.format);
-      jobs.push_back(job);
+    for (size_t i = 0; i < weights_->size(); ++i) {
+      const LinearWeight& w = (*weights_)[i];
+      jobs.push_back({.matrix = w.weight.ref,
+                      .bias = w.bias ? floats(*w.bias) : nullptr,
+                      .out = i < outputs.size() ? floats(outputs[i]) : nullptr});
+      quantize = quantize || cpu::needs_quantized_activations(w.weight.ref.format);
     }
-    enqueue([threads = threads_, swiglu = swiglu_, jobs = std::move(jobs), quantize,
-             x = floats(inputs[0]), tokens = inputs[0].shape(0), k = inputs[0].shape(-1)] {
+    enqueue([threads = threads_, weights = weights_, swiglu = swiglu_, jobs = std::move(jobs),
+             quantize, x = floats(inputs[0]), tokens = inputs[0].shape(0),
+             k = inputs[0].shape(-1)] {
       const cpu::ActivationView view = prepare(x, tokens, k, quantize, *threads);
       if (swiglu) {
         run_swiglu(jobs[0], jobs[1], view, *threads);
@@ -140,24 +138,10 @@ class Linear : public CpuPrimitive {
   const char* name() const override { return swiglu_ ? "swiglu_mlp_fused" : "q_gemm_dequant"; }
 
  private:
-  struct Part {
-    WeightLayout layout;
-    bool bias;
-  };
   std::shared_ptr<ThreadPool> threads_;
-  std::vector<Part> parts_;
+  std::shared_ptr<const std::vector<LinearWeight>> weights_;
   bool swiglu_;
 };
-
-std::vector<mx::array> linear_inputs(const mx::array& x,
-                                     const std::vector<const LinearWeight*>& weights) {
-  std::vector<mx::array> inputs{x};
-  for (const LinearWeight* w : weights) {
-    w->weight.append_inputs(inputs);
-    if (w->bias) inputs.push_back(*w->bias);
-  }
-  return inputs;
-}
 
 }  // namespace
 
@@ -165,19 +149,21 @@ std::vector<mx::array> q_gemm_dequant(const mx::array& x,
                                       const std::vector<const LinearWeight*>& weights,
                                       const KernelContext& context) {
   std::vector<mx::Shape> shapes;
+  std::vector<LinearWeight> held;
   for (const LinearWeight* w : weights) {
-    shapes.push_back({x.shape(0), static_cast<int>(w->weight.rows)});
+    shapes.push_back({x.shape(0), static_cast<int>(w->weight.rows())});
+    held.push_back(*w);
   }
   const std::vector<mx::Dtype> types(weights.size(), mx::float32);
-  return mx::array::make_arrays(shapes, types, std::make_shared<Linear>(context, weights, false),
-                                linear_inputs(x, weights));
+  return mx::array::make_arrays(shapes, types,
+                                std::make_shared<Linear>(context, std::move(held), false), {x});
 }
 
 mx::array swiglu_mlp_fused(const mx::array& x, const LinearWeight& gate, const LinearWeight& up,
                            const KernelContext& context) {
-  const std::vector<const LinearWeight*> weights{&gate, &up};
-  return mx::array({x.shape(0), static_cast<int>(gate.weight.rows)}, mx::float32,
-                   std::make_shared<Linear>(context, weights, true), linear_inputs(x, weights));
+  return mx::array({x.shape(0), static_cast<int>(gate.weight.rows())}, mx::float32,
+                   std::make_shared<Linear>(context, std::vector<LinearWeight>{gate, up}, true),
+                   {x});
 }
 
 }  // namespace mlxr

@@ -26,16 +26,16 @@ void each_row(ThreadPool& pool, int64_t rows, Row row) {
 
 class Embed : public CpuPrimitive {
  public:
-  Embed(const KernelContext& context, WeightLayout layout, std::shared_ptr<const StepPlan> plan)
+  Embed(const KernelContext& context, Weight table, std::shared_ptr<const StepPlan> plan)
       : CpuPrimitive(context.stream),
         threads_(context.threads),
-        layout_(layout),
+        table_(std::move(table)),
         plan_(std::move(plan)) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
-    const cpu::MatrixRef table = as_matrix(layout_, inputs, 0);
-    enqueue([threads = threads_, plan = plan_, table, out = floats(outputs[0])] {
+    enqueue([threads = threads_, plan = plan_, held = table_, out = floats(outputs[0])] {
+      const cpu::MatrixRef& table = held.ref;
       each_row(*threads, plan->tokens(), [&](int64_t t) {
         cpu::decode_row(table, plan->token_ids[static_cast<size_t>(t)], out + t * table.cols);
       });
@@ -45,7 +45,7 @@ class Embed : public CpuPrimitive {
 
  private:
   std::shared_ptr<ThreadPool> threads_;
-  WeightLayout layout_;
+  Weight table_;
   std::shared_ptr<const StepPlan> plan_;
 };
 
@@ -86,12 +86,9 @@ class RmsNorm : public CpuPrimitive {
 
 mx::array embed(const Weight& table, std::shared_ptr<const StepPlan> plan,
                 const KernelContext& context) {
-  std::vector<mx::array> inputs;
-  table.append_inputs(inputs);
-  const mx::Shape shape{plan->tokens(), static_cast<int>(table.cols)};
-  return mx::array(shape, mx::float32,
-                   std::make_shared<Embed>(context, layout_of(table), std::move(plan)),
-                   std::move(inputs));
+  const mx::Shape shape{plan->tokens(), static_cast<int>(table.cols())};
+  return mx::array(shape, mx::float32, std::make_shared<Embed>(context, table, std::move(plan)),
+                   {});
 }
 
 mx::array rmsnorm_fused(const mx::array& x, const mx::array& weight, float eps,
