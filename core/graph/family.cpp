@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 const std::vector<const Family*>& families() {
-  static const std::vector<const Family*> kFamilies = {&llama_family()};
+  static const std::vector<const Family*> kFamilies = {&llama_family(), &qwen2_family()};
   return kFamilies;
 }
 

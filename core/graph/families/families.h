@@ -6,5 +6,6 @@
 namespace mlxr {
 
 const Family& llama_family();
+const Family& qwen2_family();
 
 }  // namespace mlxr
