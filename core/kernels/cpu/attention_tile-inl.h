@@ -63,8 +63,8 @@ HWY_INLINE float exp2_of(float x) { return hn::GetLane(exp2_of(hn::Set(D(), x)))
 
 // acc[r][n] += sum over k of rows[r][k] * matrix(k, column + n), one chain each.
 template <int R, int N, class Matrix>
-HWY_INLINE void multiply_add(const float* HWY_RESTRICT rows, int64_t row_stride,
-                             const Matrix& matrix, int64_t column, Range k, V (&acc)[R][N]) {
+HWY_INLINE void multiply_add_some(const float* HWY_RESTRICT rows, int64_t row_stride,
+                                  const Matrix& matrix, int64_t column, Range k, V (&acc)[R][N]) {
   const D d;
   for (int64_t i = k.first; i < k.last; ++i) {
     V m[N];
@@ -75,6 +75,23 @@ HWY_INLINE void multiply_add(const float* HWY_RESTRICT rows, int64_t row_stride,
       const V x = hn::Set(d, rows[r * row_stride + i]);
       HWY_UNROLL(8)
       for (int n = 0; n < N; ++n) acc[r][n] = hn::MulAdd(x, m[n], acc[r][n]);
+    }
+  }
+}
+
+template <int R, int N, class Matrix>
+HWY_INLINE void multiply_add(const float* HWY_RESTRICT rows, int64_t row_stride,
+                             const Matrix& matrix, int64_t column, Range k, V (&acc)[R][N]) {
+  if constexpr (Matrix::kPrefetchRows == 0) {
+    multiply_add_some<R, N>(rows, row_stride, matrix, column, k, acc);
+  } else {
+    // The inner loop stays free of branches: with prefetches in it, it lost a tenth.
+    while (k.first < k.last) {
+      if (column == 0) matrix.prefetch(k.first);
+      const int64_t end = k.first / Matrix::kPrefetchRows * Matrix::kPrefetchRows;
+      const int64_t stop = std::min(k.last, end + Matrix::kPrefetchRows);
+      multiply_add_some<R, N>(rows, row_stride, matrix, column, {k.first, stop}, acc);
+      k.first = stop;
     }
   }
 }

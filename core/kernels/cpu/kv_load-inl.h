@@ -64,10 +64,10 @@ HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
 // The regions of one head in the blocks that a tile covers, [first, last) being the tokens of the
 // tile that any query sees. Blocks outside of that may not exist: they repeat one that does.
 struct TileRegions {
-  const uint8_t* region[kTile / 16];
-  int64_t block_tokens;
-  int block_shift;  // log2 of block_tokens
-  int64_t blocks;   // that make a tile
+  const uint8_t* region[kTile / 16] = {};
+  int64_t block_tokens = 0;
+  int block_shift = 0;  // log2 of block_tokens
+  int64_t blocks = 0;   // that make a tile
 };
 
 HWY_INLINE TileRegions tile_regions(const KvLayerRef& layer, bool keys, const AttentionTask& task,
@@ -85,6 +85,38 @@ HWY_INLINE TileRegions tile_regions(const KvLayerRef& layer, bool keys, const At
   return out;
 }
 
+// Those of the tile after `tile`; none behind the last.
+HWY_INLINE TileRegions next_regions(const KvLayerRef& layer, bool keys, const AttentionTask& task,
+                                    int64_t tile) {
+  const int64_t tokens = task.position + task.tokens - (tile + 1) * kTile;
+  if (tokens <= 0) return {};
+  return tile_regions(layer, keys, task, tile + 1, 0, std::min(kTile, tokens));
+}
+
+// What the tile after this one will read: fetched bit by bit while this one is computed. Blocks lie
+// apart, so the processor's own prefetcher stops at the end of each. To the second-level cache: the
+// first has too few buffers for lines under way (decode of 16384 tokens in DRAM, dim 64, Zen 4: 7
+// GB/s without, 10.6 to the first level, 15.2 to the second).
+class NextTile {
+ public:
+  static constexpr int64_t kRows = 8;  // of a matrix, between two calls
+
+  HWY_INLINE NextTile(const TileRegions& next, int64_t region_bytes, int64_t rows)
+      : regions_(next), step_bytes_((region_bytes / rows * kRows + 63) / 64 * 64) {}
+  HWY_INLINE void prefetch(int64_t row) const {
+    const int64_t begin = row / kRows * step_bytes_;
+    for (int64_t at = begin; at < begin + step_bytes_; at += 64) {
+      for (int64_t b = 0; b < regions_.blocks; ++b) {
+        __builtin_prefetch(regions_.region[b] + at, 0, 2);
+      }
+    }
+  }
+
+ private:
+  TileRegions regions_;
+  int64_t step_bytes_;
+};
+
 // `n` float16 scales, a whole number of vectors, as float32.
 HWY_INLINE void widen_scales(const uint8_t* from, int64_t n, float* to) {
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -97,8 +129,10 @@ template <KvType kType>
 class StoredKeys {
  public:
   // `scales` has room for [groups, tile] floats.
-  HWY_INLINE StoredKeys(const TileRegions& tile, int64_t dim, float* scales)
-      : row_bytes_(tile.block_tokens * kv_number_bytes(kType, kKvGroup) / kKvGroup),
+  HWY_INLINE StoredKeys(const TileRegions& tile, const TileRegions& next, int64_t dim,
+                        float* scales)
+      : next_(next, kv_region_bytes(kType, dim, tile.block_tokens), dim),
+        row_bytes_(tile.block_tokens * kv_number_bytes(kType, kKvGroup) / kKvGroup),
         scales_(scales) {
     if constexpr (kType == KvType::kQ4_0) row_bytes_ = tile.block_tokens;
     for (int64_t c = 0; c < kTile / kLanes; ++c) {
@@ -117,6 +151,9 @@ class StoredKeys {
       }
     }
   }
+
+  static constexpr int64_t kPrefetchRows = NextTile::kRows;
+  HWY_INLINE void prefetch(int64_t k) const { next_.prefetch(k); }
 
   HWY_INLINE V load(int64_t k, int64_t column) const {
     const int64_t group = k / kKvGroup;
@@ -140,6 +177,7 @@ class StoredKeys {
   }
 
   const uint8_t* columns_[kTile / kLanes];
+  NextTile next_;
   int64_t row_bytes_;
   const float* scales_;
 };
@@ -149,8 +187,10 @@ template <KvType kType>
 class StoredValues {
  public:
   // `scales` has room for [tile, groups] floats.
-  HWY_INLINE StoredValues(const TileRegions& tile, int64_t dim, float* scales)
+  HWY_INLINE StoredValues(const TileRegions& tile, const TileRegions& next, int64_t dim,
+                          float* scales)
       : tile_(tile),
+        next_(next, kv_region_bytes(kType, dim, tile.block_tokens), kTile),
         token_bytes_(kv_number_bytes(kType, dim)),
         groups_(kv_groups(dim)),
         scales_(scales) {
@@ -161,6 +201,9 @@ class StoredValues {
       }
     }
   }
+
+  static constexpr int64_t kPrefetchRows = NextTile::kRows;
+  HWY_INLINE void prefetch(int64_t k) const { next_.prefetch(k); }
 
   HWY_INLINE V load(int64_t k, int64_t column) const {
     return scaled(load_numbers<kType>(token(k) + offset(column), high(column)), k, column);
@@ -202,6 +245,7 @@ class StoredValues {
   }
 
   TileRegions tile_;
+  NextTile next_;
   int64_t token_bytes_;
   int64_t groups_;
   const float* scales_;
@@ -211,6 +255,7 @@ class StoredValues {
 struct Panel {
   const float* data;
   int64_t stride;
+  static constexpr int64_t kPrefetchRows = 0;
   HWY_INLINE V load(int64_t k, int64_t column) const {
     return hn::Load(D(), data + k * stride + column * kLanes);
   }
