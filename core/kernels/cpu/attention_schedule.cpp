@@ -9,12 +9,13 @@ namespace {
 
 using Unit = AttentionWorkspace::Unit;
 
-// Query rows that share a widened tile: enough to make its widening cheap, few enough that their
-// accumulators stay in the second-level cache.
-constexpr int64_t kRowsPerTask = 96;
+// Query rows that share a widened tile: enough to make its widening cheap (192 rows are 2.5 %
+// faster than 96, and 384 hardly more), few enough that their accumulators stay in the second-level
+// cache and that every thread has something to do.
+constexpr int64_t kMostRows = 192, kLeastRows = 48;
 
 // Work (see `cost`) below which waking other threads costs more than they save.
-constexpr int64_t kWorthWaking = 1 << 20;
+constexpr int64_t kWorthWaking = 1 << 19;
 
 // Row-tokens, and as much as a few rows for reading the tokens, times head_dim.
 int64_t cost(const AttentionCall& call, const Unit& unit) {
@@ -23,11 +24,24 @@ int64_t cost(const AttentionCall& call, const Unit& unit) {
   return (unit.task.tokens * group + 4) * seen * call.layer.head_dim;
 }
 
-// Later tokens first: they see more, and what starts last should be short.
-int64_t add_units(const AttentionCall& call, const AttentionSequence& sequence, const float* q,
-                  float* out, std::vector<Unit>& units) {
+// Query tokens of a task.
+int64_t chunk_tokens(const AttentionCall& call, std::span<const AttentionSequence> sequences,
+                     int threads) {
   const int64_t group = call.params.heads / call.layer.kv_heads;
-  const int64_t chunk = std::max<int64_t>(1, kRowsPerTask / group);
+  for (int64_t rows = kMostRows;; rows /= 2) {
+    const int64_t chunk = std::max<int64_t>(1, rows / group);
+    int64_t tasks = 0;
+    for (const AttentionSequence& sequence : sequences) {
+      tasks += (sequence.count + chunk - 1) / chunk * call.layer.kv_heads;
+    }
+    if (rows <= kLeastRows || threads == 1 || tasks >= 4 * threads) return chunk;
+  }
+}
+
+// Later tokens first: they see more, and what starts last should be short.
+int64_t add_units(const AttentionCall& call, const AttentionSequence& sequence, int64_t chunk,
+                  const float* q, float* out, std::vector<Unit>& units) {
+  const int64_t group = call.params.heads / call.layer.kv_heads;
   int64_t total = 0;
   for (int64_t begin = (sequence.count - 1) / chunk * chunk; begin >= 0; begin -= chunk) {
     for (int32_t h = 0; h < call.layer.kv_heads; ++h) {
@@ -98,9 +112,10 @@ void attention(const KvLayerRef& layer, const AttentionParams& params,
   workspace.units.clear();
   workspace.pieces.clear();
   workspace.scratch.resize(std::max(workspace.scratch.size(), static_cast<size_t>(pool.size())));
+  const int64_t chunk = chunk_tokens(call, sequences, pool.size());
   int64_t total = 0;
   for (const AttentionSequence& sequence : sequences) {
-    total += add_units(call, sequence, q, out, workspace.units);
+    total += add_units(call, sequence, chunk, q, out, workspace.units);
   }
   if (workspace.spans_left_size < workspace.units.size()) {
     workspace.spans_left_size = workspace.units.size();
