@@ -50,14 +50,13 @@ HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
     return hn::ConvertTo(d, hn::Sub(nibbles, hn::Set(di, 8)));
   } else {
     // E4M3's exponent and mantissa, moved into float16's, are 2^-8 times the value, subnormals
-    // included.
-    const hn::Rebind<uint8_t, D> d8;
-    const hn::Rebind<uint16_t, D> du16;
+    // included. Sign extension puts the sign where it belongs, and into the exponent's first bit.
+    const hn::Rebind<int8_t, D> d8;
+    const hn::Rebind<int16_t, D> di16;
     const hn::Rebind<hwy::float16_t, D> d16;
-    const auto bits = hn::PromoteTo(du16, hn::LoadU(d8, at));
-    const auto sign = hn::ShiftLeft<8>(hn::And(bits, hn::Set(du16, 0x80)));
-    const auto rest = hn::ShiftLeft<7>(hn::And(bits, hn::Set(du16, 0x7f)));
-    return hn::Mul(hn::PromoteTo(d, hn::BitCast(d16, hn::Or(sign, rest))), hn::Set(d, 256.0f));
+    const auto bits = hn::PromoteTo(di16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(at)));
+    const auto half = hn::And(hn::ShiftLeft<7>(bits), hn::Set(di16, static_cast<int16_t>(0xbfff)));
+    return hn::Mul(hn::PromoteTo(d, hn::BitCast(d16, half)), hn::Set(d, 256.0f));
   }
 }
 
