@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 #include <sstream>
+#include <string>
 #include <tuple>
 
 #include "core/base/thread_pool.h"
@@ -98,6 +99,19 @@ void run(benchmark::State& state, const Shape& shape, KvType type, int64_t token
   state.counters["GFLOP/s"] = Counter(work * steps * 1e-9, Counter::kIsRate);
 }
 
+// Storing one token of every KV head, all over the arena.
+void store(benchmark::State& state, const Shape& shape, KvType type) {
+  const int64_t tokens = 4096;
+  const Arena& kv = arena(shape, type, tokens);
+  std::vector<float> row(static_cast<size_t>(shape.kv_heads * shape.dim), 0.7f);
+  int64_t t = 0;
+  for (auto _ : state) {
+    t = (t + 1) % tokens;
+    cpu::kv_store(kv.layer(), static_cast<int32_t>(t / kBlockTokens),
+                  static_cast<int32_t>(t % kBlockTokens), row.data(), row.data());
+  }
+}
+
 void add(const char* kind, const Shape& shape, KvType type, int64_t tokens, int32_t queries,
          int threads) {
   std::ostringstream name;
@@ -121,6 +135,10 @@ void add_all() {
     }
   }
   for (const KvTypeName& type : kKvTypes) {
+    const std::string name = "store/h32kv8d64/" + std::string(type.name);
+    benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+      store(state, {32, 8, 64}, type.type);
+    });
     add("decode", {32, 8, 64}, type.type, 8192, 1, 1);
     add("prefill", {32, 8, 64}, type.type, 2048, 2048, 1);
   }
