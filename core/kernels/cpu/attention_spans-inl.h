@@ -24,7 +24,7 @@ inline constexpr float kLog2e = 1.4426950408889634f;
 // A task's rows (token-major, then heads of the group) and the scratch that they use.
 struct Rows {
   Rows(const AttentionCall& c, const AttentionTask& t, AttentionScratch& s)
-      : call(c), task(t), scratch(s) {
+      : call(c), task(t), scratch(s), keys(c.layer, true, t), values(c.layer, false, t) {
     group = call.params.heads / call.layer.kv_heads;
     dim = call.layer.head_dim;
     padded = (dim + kLanes - 1) / kLanes * kLanes;
@@ -42,6 +42,7 @@ struct Rows {
   const AttentionCall& call;
   const AttentionTask& task;
   AttentionScratch& scratch;
+  HeadBlocks keys, values;
   int64_t group, dim, padded, count;
   float cap = 0;  // scores arrive divided by the soft cap; this is it times log2(e). 0: none
   const float* q = nullptr;            // [rows, dim], scaled
@@ -160,8 +161,8 @@ HWY_NOINLINE void attend_tile(const Rows& rows, const Partial& out, int64_t tile
 
   const auto groups = static_cast<size_t>(kv_groups(rows.dim));
   float* scales = rows.scratch.scales.at_least(groups * static_cast<size_t>(kTile));
-  const StoredKeys<kType> keys(tile_regions(rows.call.layer, true, task, tile, any.first, any.last),
-                               next_regions(rows.call.layer, true, task, tile), rows.dim, scales);
+  const StoredKeys<kType> keys(tile_regions(rows.keys, tile, any.first, any.last),
+                               next_regions(rows.keys, tile), rows.dim, scales);
   const bool direct = end - begin <= 2 * kDirectRows && rows.dim == rows.padded;
   if (direct) {
     score_all<kDirectRows>(rows, keys, tile, begin, end);
@@ -171,9 +172,8 @@ HWY_NOINLINE void attend_tile(const Rows& rows, const Partial& out, int64_t tile
     score_all<kRows>(rows, Panel{panel, kTile}, tile, begin, end);
   }
   soften(rows, out, tile, begin, end);
-  const StoredValues<kType> values(
-      tile_regions(rows.call.layer, false, task, tile, any.first, any.last),
-      next_regions(rows.call.layer, false, task, tile), rows.dim, scales);
+  const StoredValues<kType> values(tile_regions(rows.values, tile, any.first, any.last),
+                                   next_regions(rows.values, tile), rows.dim, scales);
   if (direct) {
     add_all<kDirectRows>(rows, out, values, tile, begin, end);
   } else {

@@ -69,27 +69,44 @@ struct TileRegions {
   int64_t blocks = 0;   // that make a tile
 };
 
-HWY_INLINE TileRegions tile_regions(const KvLayerRef& layer, bool keys, const AttentionTask& task,
-                                    int64_t tile, int64_t first, int64_t last) {
+// One head's keys or values in every block, and which blocks make the sequence. Worked out once a
+// task: a decode step's tiles are short.
+struct HeadBlocks {
+  HeadBlocks(const KvLayerRef& layer, bool keys, const AttentionTask& task)
+      : first(keys ? layer.keys(0, task.kv_head) : layer.values(0, task.kv_head)),
+        block_bytes(layer.region_offset(1, 0)),
+        table(task.blocks),
+        tokens(task.position + task.tokens),
+        block_tokens(layer.block_tokens),
+        block_shift(std::countr_zero(static_cast<uint32_t>(layer.block_tokens))) {}
+
+  const uint8_t* first;  // in block 0 of the arena
+  int64_t block_bytes;   // between blocks
+  const int32_t* table;
+  int64_t tokens;  // of the sequence
+  int64_t block_tokens;
+  int block_shift;  // log2 of block_tokens
+};
+
+HWY_INLINE TileRegions tile_regions(const HeadBlocks& head, int64_t tile, int64_t first,
+                                    int64_t last) {
   TileRegions out;
-  out.block_tokens = layer.block_tokens;
-  out.block_shift = std::countr_zero(static_cast<uint32_t>(layer.block_tokens));
-  out.blocks = std::min(kTile >> out.block_shift, kTile / 16);
-  const int64_t lowest = first >> out.block_shift, highest = (last - 1) >> out.block_shift;
+  out.block_tokens = head.block_tokens;
+  out.block_shift = head.block_shift;
+  out.blocks = std::min(kTile >> head.block_shift, kTile / 16);
+  const int64_t lowest = first >> head.block_shift, highest = (last - 1) >> head.block_shift;
+  const int32_t* table = head.table + tile * out.blocks;
   for (int64_t i = 0; i < out.blocks; ++i) {
-    const int64_t index = tile * out.blocks + std::clamp(i, lowest, highest);
-    const int32_t block = task.blocks[index];
-    out.region[i] = keys ? layer.keys(block, task.kv_head) : layer.values(block, task.kv_head);
+    out.region[i] = head.first + table[std::clamp(i, lowest, highest)] * head.block_bytes;
   }
   return out;
 }
 
 // Those of the tile after `tile`; none behind the last.
-HWY_INLINE TileRegions next_regions(const KvLayerRef& layer, bool keys, const AttentionTask& task,
-                                    int64_t tile) {
-  const int64_t tokens = task.position + task.tokens - (tile + 1) * kTile;
+HWY_INLINE TileRegions next_regions(const HeadBlocks& head, int64_t tile) {
+  const int64_t tokens = head.tokens - (tile + 1) * kTile;
   if (tokens <= 0) return {};
-  return tile_regions(layer, keys, task, tile + 1, 0, std::min(kTile, tokens));
+  return tile_regions(head, tile + 1, 0, std::min(kTile, tokens));
 }
 
 // What the tile after this one will read: fetched bit by bit while this one is computed. Blocks lie
@@ -265,6 +282,7 @@ template <KvType kType>
 HWY_NOINLINE void widen_keys(const StoredKeys<kType>& keys, int64_t dim, int64_t first,
                              int64_t last, float* to) {
   for (int64_t k = 0; k < dim; ++k) {
+    if (k % NextTile::kRows == 0) keys.prefetch(k);
     for (int64_t c = first; c < last; ++c) {
       hn::Store(keys.load(k, c), D(), to + k * kTile + c * kLanes);
     }
@@ -277,6 +295,7 @@ HWY_NOINLINE void widen_values(const StoredValues<kType>& values, int64_t dim, i
                                int64_t last, int64_t stride, float* to) {
   const int64_t whole = dim / kLanes;
   for (int64_t t = first; t < last; ++t) {
+    if (t % NextTile::kRows == 0) values.prefetch(t);
     for (int64_t c = 0; c < whole; ++c) {
       hn::Store(values.load(t, c), D(), to + t * stride + c * kLanes);
     }
