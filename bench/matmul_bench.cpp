@@ -42,7 +42,8 @@ Matrix make_matrix(const std::string& format, int64_t rows, int64_t cols, bool p
   m.ref = m.rows.ref();
   if (packed) {
     m.memory = HugePages(static_cast<size_t>(cpu::packed_bytes(m.ref)));
-    cpu::pack_groups(m.ref, 0, (rows + 15) / 16, m.memory.data());
+    m.ref.tile_stride = cpu::packed_tile_bytes(m.ref);
+    cpu::pack_tiles(m.ref, 0, cpu::packed_tiles(m.ref), m.memory.data(), m.ref.tile_stride);
     m.ref.data = m.memory.data();
     m.ref.packed = true;
   }
@@ -61,13 +62,13 @@ void multiply(benchmark::State& state, const std::string& format, bool packed, i
   const cpu::ActivationView view{
       .x = x.data(), .stride = cols, .columns = columns, .k = cols, .quantized = &quantized};
   for (auto _ : state) {
-    pool().parallel_for((rows + cpu::kRowTile - 1) / cpu::kRowTile, 1,
-                        [&](int64_t begin, int64_t end, int) {
-                          thread_local cpu::MatmulScratch scratch;
-                          const int64_t row = begin * cpu::kRowTile;
-                          cpu::matmul_rows(m.ref, row, std::min(end * cpu::kRowTile, rows), view,
-                                           out.data() + row, rows, scratch);
-                        });
+    pool().parallel_ranges((rows + cpu::kRowTile - 1) / cpu::kRowTile, 1,
+                           [&](int64_t begin, int64_t end, int) {
+                             thread_local cpu::MatmulScratch scratch;
+                             const int64_t row = begin * cpu::kRowTile;
+                             cpu::matmul_rows(m.ref, row, std::min(end * cpu::kRowTile, rows), view,
+                                              out.data() + row, rows, scratch);
+                           });
   }
   const double bytes = static_cast<double>(m.rows.view().total_bytes());
   state.counters["GB/s"] = benchmark::Counter(
@@ -81,9 +82,8 @@ void pack(benchmark::State& state, const std::string& format) {
   const Matrix m = make_matrix(format, 4096, 4096, false);
   HugePages memory(static_cast<size_t>(cpu::packed_bytes(m.ref)));
   for (auto _ : state) {
-    pool().parallel_for(4096 / 16, 1, [&](int64_t begin, int64_t end, int) {
-      cpu::pack_groups(m.ref, begin, end,
-                       memory.data() + begin * cpu::packed_layout(m.ref).group_bytes(4096));
+    pool().parallel_for(cpu::packed_tiles(m.ref), 1, [&](int64_t begin, int64_t end, int) {
+      cpu::pack_tiles(m.ref, begin, end, memory.data(), cpu::packed_tile_bytes(m.ref));
     });
   }
   state.SetBytesProcessed(m.rows.view().total_bytes() * state.iterations());

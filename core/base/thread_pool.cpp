@@ -49,6 +49,8 @@ struct ThreadPool::State {
   std::atomic<int64_t> next{0};
   int64_t count = 0;
   int64_t grain = 1;
+  bool shrinking = false;
+  int64_t shares = 2;  // of a shrinking loop: two a thread
   const std::function<void(int64_t, int64_t, int)>* body = nullptr;
   std::atomic<bool> failed{false};
   std::exception_ptr failure;
@@ -58,9 +60,12 @@ struct ThreadPool::State {
   void work(int worker) {
     try {
       for (;;) {
-        const int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-        if (begin >= count) return;
-        (*body)(begin, std::min(begin + grain, count), worker);
+        int64_t begin = next.load(std::memory_order_relaxed), take = 0;
+        do {
+          if (begin >= count) return;
+          take = shrinking ? std::max(grain, (count - begin) / shares) : grain;
+        } while (!next.compare_exchange_weak(begin, begin + take, std::memory_order_relaxed));
+        (*body)(begin, std::min(begin + take, count), worker);
       }
     } catch (...) {
       next.store(count);  // nobody starts another range
@@ -111,6 +116,20 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::parallel_for(int64_t count, int64_t grain,
                               const std::function<void(int64_t, int64_t, int)>& body) {
+  run(count, grain, false, body);
+}
+
+void ThreadPool::parallel_ranges(int64_t count, int64_t least,
+                                 const std::function<void(int64_t, int64_t, int)>& body) {
+  if (size_ == 1 && count > 0) {
+    const std::lock_guard lock(state_->callers);
+    return body(0, count, 0);
+  }
+  run(count, least, true, body);
+}
+
+void ThreadPool::run(int64_t count, int64_t grain, bool shrinking,
+                     const std::function<void(int64_t, int64_t, int)>& body) {
   if (count <= 0) return;
   grain = std::max<int64_t>(grain, 1);
   State& s = *state_;
@@ -123,6 +142,8 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
   }
   s.count = count;
   s.grain = grain;
+  s.shrinking = shrinking;
+  s.shares = 2 * size_;
   s.body = &body;
   s.next.store(0);
   s.open.store(true);

@@ -25,7 +25,15 @@ class ThreadPool {
   void parallel_for(int64_t count, int64_t grain,
                     const std::function<void(int64_t begin, int64_t end, int worker)>& body);
 
+  // The same in long ranges that shrink towards the end: half of a thread's share of what is left,
+  // at least `least`. For loops that stream through memory, where each new range begins slowly.
+  void parallel_ranges(int64_t count, int64_t least,
+                       const std::function<void(int64_t begin, int64_t end, int worker)>& body);
+
  private:
+  void run(int64_t count, int64_t grain, bool shrinking,
+           const std::function<void(int64_t, int64_t, int)>& body);
+
   struct State;
   int size_;
   std::unique_ptr<State> state_;

@@ -4,7 +4,6 @@
 
 #include "core/base/error.h"
 #include "core/base/huge_pages.h"
-#include "mlx/ops.h"
 
 namespace mlxr {
 namespace mx = mlx::core;
@@ -91,7 +90,7 @@ mx::array attention_block(const ModelSpec& spec, const LayerWeights& layer, cons
   const cpu::AttentionParams params{.heads = spec.heads,
                                     .scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim)),
                                     .window = 0};
-  return q_gemm_dequant(attention_fused(q, params, kv, plan, context), {&layer.o}, context)[0];
+  return attention_fused(q, params, kv, plan, context);
 }
 
 }  // namespace
@@ -115,29 +114,30 @@ std::shared_ptr<const DecoderWeights> load_decoder(const ModelSpec& spec, const 
 PackedDecoder pack_decoder(const DecoderWeights& weights, ThreadPool& threads,
                            const std::function<void()>& after_layer) {
   auto packed = std::make_shared<DecoderWeights>(weights);
-  const auto each_layer = [&](const auto& visit) {
+  // Matrices that are packed together, in the order that a step reads them.
+  const auto each = [&](const auto& visit, const auto& end_of_layer) {
     for (LayerWeights& l : packed->layers) {
-      visit({&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down});
+      for (LinearWeight* one : {&l.q, &l.k, &l.v, &l.o}) visit({&one->weight});
+      visit({&l.gate.weight, &l.up.weight});
+      visit({&l.down.weight});
+      end_of_layer();
     }
-    visit({&packed->output});
+    visit({&packed->output.weight});
+    end_of_layer();
   };
-  using Matrices = std::initializer_list<LinearWeight*>;
-  const auto aligned = [](const Weight& w) { return (packed_size(w) + 63) / 64 * 64; };
+  using Matrices = std::vector<Weight*>;
+  const auto aligned = [](const Matrices& m) { return (packed_size(m) + 63) / 64 * 64; };
   int64_t total = 0;
-  each_layer([&](Matrices matrices) {
-    for (const LinearWeight* m : matrices) total += aligned(m->weight);
-  });
+  each([&](const Matrices& m) { total += aligned(m); }, [] {});
   const auto memory = std::make_shared<HugePages>(static_cast<size_t>(total));
   int64_t at = 0;
-  each_layer([&](Matrices matrices) {
-    for (LinearWeight* m : matrices) {
-      const int64_t size = aligned(m->weight);
-      if (size == 0) continue;
-      m->weight = pack_weight(m->weight, memory->data() + at, memory, threads);
-      at += size;
-    }
-    after_layer();
-  });
+  each(
+      [&](const Matrices& m) {
+        const int64_t size = aligned(m);
+        if (size > 0) pack_weights(m, memory->data() + at, memory, threads);
+        at += size;
+      },
+      after_layer);
   return {std::move(packed), total};
 }
 
@@ -148,20 +148,20 @@ mx::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
   mx::array x = rmsnorm_fused(h, weights.layers[0].attn_norm, spec.norm_eps, context);
   for (size_t i = 0; i < weights.layers.size(); ++i) {
     const LayerWeights& layer = weights.layers[i];
-    const auto attended = attention_block(spec, layer, x, plan, kv[i], context);
+    const bool last = i + 1 == weights.layers.size();
+    mx::array attended = attention_block(spec, layer, x, plan, kv[i], context);
+    if (last) {  // from here on only the rows whose logits are wanted
+      h = select_rows(h, plan, context);
+      attended = select_rows(attended, plan, context);
+    }
+    attended = q_gemm_dequant(attended, {&layer.o}, context)[0];
     const auto middle = add_rmsnorm_fused(h, attended, layer.mlp_norm, spec.norm_eps, context);
     const auto activated = swiglu_mlp_fused(middle.normed, layer.gate, layer.up, context);
     const auto mlp = q_gemm_dequant(activated, {&layer.down}, context)[0];
-    const bool last = i + 1 == weights.layers.size();
     const auto& next_norm = last ? weights.final_norm : weights.layers[i + 1].attn_norm;
     const auto end = add_rmsnorm_fused(middle.sum, mlp, next_norm, spec.norm_eps, context);
     h = end.sum;
     x = end.normed;
-  }
-  const auto rows = static_cast<int>(plan->logit_rows.size());
-  if (rows < plan->tokens()) {
-    const mx::array index(plan->logit_rows.begin(), {rows}, mx::int32);
-    x = mx::take(x, index, 0, context.stream);
   }
   return q_gemm_dequant(x, {&weights.output}, context)[0];
 }

@@ -87,10 +87,11 @@ HWY_INLINE void float_tile_n(int n, const typename L::T* const* w, const float* 
   }
 }
 
-// Rows as they lie at data + r * row_stride.
+// Rows [row_begin, row_end), at most kRowTile of them, of data + r * row_stride: they stay in the
+// cache while the columns pass.
 template <class L>
-void float_rows(const uint8_t* data, int64_t row_stride, int64_t row_begin, int64_t row_end,
-                const ActivationView& x, float* out, int64_t out_stride) {
+void float_row_tile(const uint8_t* data, int64_t row_stride, int64_t row_begin, int64_t row_end,
+                    const ActivationView& x, float* out, int64_t out_stride) {
   using T = typename L::T;
   float result[kFloatColumns][kFloatRows];
   for (int64_t c = 0; c < x.columns; c += kFloatColumns) {
@@ -109,6 +110,15 @@ void float_rows(const uint8_t* data, int64_t row_stride, int64_t row_begin, int6
         std::copy_n(result[i], rows, out + (c + i) * out_stride + row - row_begin);
       }
     }
+  }
+}
+
+template <class L>
+void float_rows(const uint8_t* data, int64_t row_stride, int64_t row_begin, int64_t row_end,
+                const ActivationView& x, float* out, int64_t out_stride) {
+  for (int64_t row = row_begin; row < row_end; row += kRowTile) {
+    float_row_tile<L>(data, row_stride, row, std::min(row + kRowTile, row_end), x,
+                      out + row - row_begin, out_stride);
   }
 }
 

@@ -15,6 +15,8 @@
 MLXR_BEFORE_NAMESPACE();
 namespace mlxr::cpu::HWY_NAMESPACE {
 
+static_assert(kRowTile == 2 * kGroupRows, "a tile is two groups");
+
 // Columns whose accumulators fit the registers beside a group's words.
 inline constexpr int kDotColumns = kParts == 1 ? 8 : 4;
 // Above this many, a panel that is unpacked once costs less than unpacking for each tile.
@@ -126,7 +128,8 @@ void packed_dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
   alignas(64) float result[kDotColumns][kGroupRows];
   const int64_t group_bytes = packed_layout(w).group_bytes(w.cols);
   for (int64_t row = row_begin; row < row_end; row += kGroupRows) {
-    const uint8_t* group = w.data + row / kGroupRows * group_bytes;
+    const uint8_t* group =
+        w.data + row / kRowTile * w.tile_stride + row % kRowTile / kGroupRows * group_bytes;
     const int64_t count = std::min<int64_t>(kGroupRows, row_end - row);
     for (int64_t c = 0; c < x.columns; c += kDotColumns) {
       const Columns tile = tile_at<F::kSub>(*x.quantized, c);
@@ -170,7 +173,7 @@ void packed_panel_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
   for (int64_t row = row_begin; row < row_end; row += kRowTile) {
     const int64_t rows = std::min<int64_t>(kRowTile, row_end - row);
     for (int64_t g = 0; g * kGroupRows < rows; ++g) {
-      const uint8_t* group = w.data + (row / kGroupRows + g) * group_bytes;
+      const uint8_t* group = w.data + row / kRowTile * w.tile_stride + g * group_bytes;
       unpack_group<F>(w, group, room.q_of(g), room.scales_of(g), room.mins_of(g));
     }
     panel_gemm<F>(room, rows, x, out + row - row_begin, out_stride);

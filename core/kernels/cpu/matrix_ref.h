@@ -15,6 +15,7 @@ struct MatrixRef {
   int64_t row_stride = 0;  // bytes between rows of `data`
   // True when `data` holds the interleaved form (packed_layout.h); rows are then no longer apart.
   bool packed = false;
+  int64_t tile_stride = 0;  // packed: bytes between tiles of two groups
 
   // kMlxAffine: w = scale * q + bias, `group` columns share a scale; arrays are [rows, cols /
   // group].

@@ -198,42 +198,39 @@ void put_affine_scales(const MatrixRef& w, int64_t row, int64_t span, uint8_t* h
   }
 }
 
-void pack_groups_target(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out) {
+void pack_group_target(const MatrixRef& w, int64_t group, uint8_t* out) {
   const PackedLayout layout = packed_layout(w);
   const bool affine = w.format == QuantFormat::kMlxAffine;
   const int64_t block_bytes = affine ? w.group * w.bits / 8 : row_bytes(w.format, layout.span);
   const int64_t spans = w.cols / layout.span;
-  for (int64_t group = begin; group < end; ++group, out += layout.group_bytes(w.cols)) {
-    const int64_t row = group * kGroupRows;
-    uint8_t* heads = nullptr;
-    uint8_t* body = out;
-    for (int64_t s = 0; s < spans; ++s, body += layout.body_bytes()) {
-      if (s % layout.batch_spans() == 0) {
-        heads = body;
-        body += layout.batch_head_bytes();
-        std::memset(heads, 0, static_cast<size_t>(layout.batch_head_bytes()));
+  const int64_t row = group * kGroupRows;
+  uint8_t* heads = nullptr;
+  uint8_t* body = out;
+  for (int64_t s = 0; s < spans; ++s, body += layout.body_bytes()) {
+    if (s % layout.batch_spans() == 0) {
+      heads = body;
+      body += layout.batch_head_bytes();
+      std::memset(heads, 0, static_cast<size_t>(layout.batch_head_bytes()));
+    }
+    const uint8_t* blocks[kRows];
+    for (int64_t r = 0; r < kGroupRows; ++r) {
+      blocks[r] = row + r < w.rows ? w.data + (row + r) * w.row_stride + s * block_bytes : nullptr;
+    }
+    uint8_t* head = heads + s % layout.batch_spans() * layout.head;
+    std::memset(body, 0, static_cast<size_t>(layout.prefix));
+    if (affine) {
+      put_affine_scales(w, row, s, head);
+    } else {
+      put_scales(w.format, blocks, head, body);
+    }
+    for (int j = 0; j < layout.span / 32; ++j) {
+      ChunkWords words;
+      for (int r = 0; r < kRows; ++r) {
+        alignas(64) uint8_t q[32] = {};
+        if (blocks[r] != nullptr) chunk_q(w, blocks[r], j, q);
+        for (int g = 0; g < 8; ++g) std::memcpy(&words[g][r], q + 4 * g, 4);
       }
-      const uint8_t* blocks[kRows];
-      for (int64_t r = 0; r < kGroupRows; ++r) {
-        blocks[r] =
-            row + r < w.rows ? w.data + (row + r) * w.row_stride + s * block_bytes : nullptr;
-      }
-      uint8_t* head = heads + s % layout.batch_spans() * layout.head;
-      std::memset(body, 0, static_cast<size_t>(layout.prefix));
-      if (affine) {
-        put_affine_scales(w, row, s, head);
-      } else {
-        put_scales(w.format, blocks, head, body);
-      }
-      for (int j = 0; j < layout.span / 32; ++j) {
-        ChunkWords words;
-        for (int r = 0; r < kRows; ++r) {
-          alignas(64) uint8_t q[32] = {};
-          if (blocks[r] != nullptr) chunk_q(w, blocks[r], j, q);
-          for (int g = 0; g < 8; ++g) std::memcpy(&words[g][r], q + 4 * g, 4);
-        }
-        put_planes(words, layout.bits, body + layout.prefix + j * layout.chunk_bytes());
-      }
+      put_planes(words, layout.bits, body + layout.prefix + j * layout.chunk_bytes());
     }
   }
 }
@@ -244,16 +241,20 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mlxr::cpu {
 
-HWY_EXPORT(pack_groups_target);
+HWY_EXPORT(pack_group_target);
 
 bool can_pack(const MatrixRef& w) {
   const PackedLayout layout = packed_layout(w);
   return layout.bits != 0 && w.cols % layout.span == 0 && simd_level() != "generic";
 }
 
-void pack_groups(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out) {
+void pack_tiles(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out, int64_t tile_stride) {
   select_simd_level();
-  HWY_DYNAMIC_DISPATCH(pack_groups_target)(w, begin, end, out);
+  const int64_t group_bytes = packed_layout(w).group_bytes(w.cols);
+  for (int64_t group = 2 * begin; group < 2 * end && group * kGroupRows < w.rows; ++group) {
+    uint8_t* to = out + group / 2 * tile_stride + group % 2 * group_bytes;
+    HWY_DYNAMIC_DISPATCH(pack_group_target)(w, group, to);
+  }
 }
 
 }  // namespace mlxr::cpu

@@ -83,13 +83,19 @@ inline PackedLayout packed_layout(const MatrixRef& w) {
 // True when this machine has kernels for the packed form of `w`.
 bool can_pack(const MatrixRef& w);
 
-// Bytes of the packed form of `w`.
-inline int64_t packed_bytes(const MatrixRef& w) {
-  return (w.rows + kGroupRows - 1) / kGroupRows * packed_layout(w).group_bytes(w.cols);
+// Two groups are a tile, kRowTile rows. Tiles of one matrix follow each other, or alternate with
+// those of another that is multiplied in the same pass (gate and up): MatrixRef::tile_stride.
+inline int64_t packed_tiles(const MatrixRef& w) {
+  return (w.rows + 2 * kGroupRows - 1) / (2 * kGroupRows);
 }
+inline int64_t packed_tile_bytes(const MatrixRef& w) {
+  return 2 * packed_layout(w).group_bytes(w.cols);
+}
+// Bytes of the packed form of `w`, its tiles one after the other.
+inline int64_t packed_bytes(const MatrixRef& w) { return packed_tiles(w) * packed_tile_bytes(w); }
 
-// Packs groups [begin, end) of the rows that `w` points at; `out` is where group `begin` goes, 64
-// byte aligned.
-void pack_groups(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out);
+// Packs tiles [begin, end) of the rows that `w` points at; tile t goes to out + t * tile_stride,
+// all 64 byte aligned.
+void pack_tiles(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out, int64_t tile_stride);
 
 }  // namespace mlxr::cpu

@@ -75,12 +75,14 @@ class RopeKvStore : public CpuPrimitive {
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
-    enqueue([threads = threads_, params = params_, layer = layer_, plan = plan_,
-             q = floats(inputs[0]), k = floats(inputs[1]), v = floats(inputs[2]),
-             out = floats(outputs[0])] {
-      const RopeStore store{*plan, params, layer.ref, q, k, v, out};
-      for (const StepPlan::Slice& slice : plan->slices) rope_store_slice(slice, store, *threads);
-    });
+    const RopeStore store{*plan_,
+                          params_,
+                          layer_.ref,
+                          floats(inputs[0]),
+                          floats(inputs[1]),
+                          floats(inputs[2]),
+                          floats(outputs[0])};
+    for (const StepPlan::Slice& slice : plan_->slices) rope_store_slice(slice, store, *threads_);
   }
   const char* name() const override { return "rope_kv_pack_store"; }
 
@@ -103,23 +105,20 @@ class Attention : public CpuPrimitive {
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
-    enqueue([threads = threads_, params = params_, layer = layer_, plan = plan_,
-             sinks = inputs.size() > 1 ? floats(inputs[1]) : nullptr, q = floats(inputs[0]),
-             out = floats(outputs[0]), width = inputs[0].shape(-1)] {
-      // Of the stream's thread, kept from call to call: a decode step must not allocate.
-      thread_local cpu::AttentionWorkspace workspace;
-      thread_local std::vector<cpu::AttentionSequence> sequences;
-      sequences.clear();
-      for (const StepPlan::Slice& slice : plan->slices) {
-        sequences.push_back({.first = slice.first,
-                             .count = slice.count,
-                             .position = slice.position,
-                             .blocks = slice.blocks.data()});
-      }
-      cpu::AttentionParams with_sinks = params;
-      with_sinks.sinks = sinks;
-      cpu::attention(layer.ref, with_sinks, sequences, q, width, out, *threads, workspace);
-    });
+    // Of the engine's thread, kept from call to call: a decode step must not allocate.
+    thread_local cpu::AttentionWorkspace workspace;
+    thread_local std::vector<cpu::AttentionSequence> sequences;
+    sequences.clear();
+    for (const StepPlan::Slice& slice : plan_->slices) {
+      sequences.push_back({.first = slice.first,
+                           .count = slice.count,
+                           .position = slice.position,
+                           .blocks = slice.blocks.data()});
+    }
+    cpu::AttentionParams params = params_;
+    params.sinks = inputs.size() > 1 ? floats(inputs[1]) : nullptr;
+    cpu::attention(layer_.ref, params, sequences, floats(inputs[0]), inputs[0].shape(-1),
+                   floats(outputs[0]), *threads_, workspace);
   }
   const char* name() const override { return "attention_fused"; }
 
@@ -135,9 +134,7 @@ class Attention : public CpuPrimitive {
 mx::array rope_kv_pack_store(const mx::array& q, const mx::array& k, const mx::array& v,
                              const RopeParams& params, const KvLayer& layer,
                              std::shared_ptr<const StepPlan> plan, const KernelContext& context) {
-  return mx::array(q.shape(), mx::float32,
-                   std::make_shared<RopeKvStore>(context, params, layer, std::move(plan)),
-                   {q, k, v});
+  return run(RopeKvStore(context, params, layer, std::move(plan)), {q.shape()}, {q, k, v})[0];
 }
 
 mx::array attention_fused(const mx::array& q, const cpu::AttentionParams& params,
@@ -145,9 +142,7 @@ mx::array attention_fused(const mx::array& q, const cpu::AttentionParams& params
                           const KernelContext& context, const std::optional<mx::array>& sinks) {
   std::vector<mx::array> inputs{q};
   if (sinks) inputs.push_back(*sinks);
-  return mx::array(q.shape(), mx::float32,
-                   std::make_shared<Attention>(context, params, layer, std::move(plan)),
-                   std::move(inputs));
+  return run(Attention(context, params, layer, std::move(plan)), {q.shape()}, inputs)[0];
 }
 
 }  // namespace mlxr

@@ -73,18 +73,11 @@ void run_tile(const Job& job, int64_t begin, int64_t end, float* out, int64_t st
 
 int64_t tiles_of(int64_t rows) { return (rows + cpu::kRowTile - 1) / cpu::kRowTile; }
 
-// Row tiles that a thread claims at once: about 64 KiB of weights, so that claiming costs nothing
-// and threads still finish together.
-int64_t tile_grain(const cpu::MatrixRef& m) {
-  const int64_t tile_bytes = std::max<int64_t>(1, m.row_stride * cpu::kRowTile);
-  return std::clamp<int64_t>((64 << 10) / tile_bytes, 1, 8);
-}
-
 // The row tiles of several matrices as one loop, so that threads do not wait between them.
 void run_jobs(const std::vector<Job>& jobs, ThreadPool& threads) {
   int64_t total = 0;
   for (const Job& job : jobs) total += tiles_of(job.matrix.rows);
-  threads.parallel_for(total, tile_grain(jobs[0].matrix), [&](int64_t begin, int64_t end, int) {
+  threads.parallel_ranges(total, 1, [&](int64_t begin, int64_t end, int) {
     for (const Job& job : jobs) {
       const int64_t tiles = tiles_of(job.matrix.rows);
       const int64_t first = std::max<int64_t>(begin, 0), last = std::min(end, tiles);
@@ -103,7 +96,7 @@ void run_jobs(const std::vector<Job>& jobs, ThreadPool& threads) {
 // Silu(gate) * up a tile at a time: the up tile lives in a scratch that stays in the cache.
 void run_swiglu(const Job& gate, const Job& up, ThreadPool& threads) {
   const int64_t rows = gate.matrix.rows;
-  threads.parallel_for(tiles_of(rows), 1, [&](int64_t first, int64_t last, int) {
+  threads.parallel_ranges(tiles_of(rows), 1, [&](int64_t first, int64_t last, int) {
     for (int64_t tile = first; tile < last; ++tile) {
       const int64_t begin = tile * cpu::kRowTile, end = std::min(begin + cpu::kRowTile, rows);
       run_tile(gate, begin, end, gate.out + begin, rows);
@@ -124,36 +117,31 @@ class Linear : public CpuPrimitive {
   Linear(const KernelContext& context, std::vector<LinearWeight> weights, bool swiglu)
       : CpuPrimitive(context.stream),
         threads_(context.threads),
-        weights_(std::make_shared<const std::vector<LinearWeight>>(std::move(weights))),
+        weights_(std::move(weights)),
         swiglu_(swiglu) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
+    Activations activations(floats(inputs[0]), inputs[0].shape(0), inputs[0].shape(-1), *threads_);
     std::vector<Job> jobs;
-    for (size_t i = 0; i < weights_->size(); ++i) {
-      const LinearWeight& w = (*weights_)[i];
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      const LinearWeight& w = weights_[i];
       jobs.push_back({.matrix = w.weight.ref,
                       .bias = w.bias ? floats(*w.bias) : nullptr,
-                      .x = {},
+                      .x = activations.view_for(w.weight.ref),
                       .out = i < outputs.size() ? floats(outputs[i]) : nullptr});
     }
-    enqueue([threads = threads_, weights = weights_, swiglu = swiglu_, jobs = std::move(jobs),
-             x = floats(inputs[0]), tokens = inputs[0].shape(0),
-             k = inputs[0].shape(-1)]() mutable {
-      Activations activations(x, tokens, k, *threads);
-      for (Job& job : jobs) job.x = activations.view_for(job.matrix);
-      if (swiglu) {
-        run_swiglu(jobs[0], jobs[1], *threads);
-      } else {
-        run_jobs(jobs, *threads);
-      }
-    });
+    if (swiglu_) {
+      run_swiglu(jobs[0], jobs[1], *threads_);
+    } else {
+      run_jobs(jobs, *threads_);
+    }
   }
   const char* name() const override { return swiglu_ ? "swiglu_mlp_fused" : "q_gemm_dequant"; }
 
  private:
   std::shared_ptr<ThreadPool> threads_;
-  std::shared_ptr<const std::vector<LinearWeight>> weights_;
+  std::vector<LinearWeight> weights_;
   bool swiglu_;
 };
 
@@ -168,16 +156,13 @@ std::vector<mx::array> q_gemm_dequant(const mx::array& x,
     shapes.push_back({x.shape(0), static_cast<int>(w->weight.rows())});
     held.push_back(*w);
   }
-  const std::vector<mx::Dtype> types(weights.size(), mx::float32);
-  return mx::array::make_arrays(shapes, types,
-                                std::make_shared<Linear>(context, std::move(held), false), {x});
+  return run(Linear(context, std::move(held), false), shapes, {x});
 }
 
 mx::array swiglu_mlp_fused(const mx::array& x, const LinearWeight& gate, const LinearWeight& up,
                            const KernelContext& context) {
-  return mx::array({x.shape(0), static_cast<int>(gate.weight.rows())}, mx::float32,
-                   std::make_shared<Linear>(context, std::vector<LinearWeight>{gate, up}, true),
-                   {x});
+  const mx::Shape shape{x.shape(0), static_cast<int>(gate.weight.rows())};
+  return run(Linear(context, {gate, up}, true), {shape}, {x})[0];
 }
 
 }  // namespace mlxr

@@ -34,11 +34,10 @@ class Embed : public CpuPrimitive {
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
-    enqueue([threads = threads_, plan = plan_, held = table_, out = floats(outputs[0])] {
-      const cpu::MatrixRef& table = held.ref;
-      each_row(*threads, plan->tokens(), [&](int64_t t) {
-        cpu::decode_row(table, plan->token_ids[static_cast<size_t>(t)], out + t * table.cols);
-      });
+    float* out = floats(outputs[0]);
+    const cpu::MatrixRef& table = table_.ref;
+    each_row(*threads_, plan_->tokens(), [&](int64_t t) {
+      cpu::decode_row(table, plan_->token_ids[static_cast<size_t>(t)], out + t * table.cols);
     });
   }
   const char* name() const override { return "embed"; }
@@ -63,16 +62,15 @@ class RmsNorm : public CpuPrimitive {
     const float* x = floats(inputs[0]);
     const float* other = fused ? floats(inputs[1]) : nullptr;
     float* sum = fused ? floats(outputs[0]) : nullptr;
-    enqueue([threads = threads_, eps = eps_, weight = floats(inputs.back()),
-             normed = floats(outputs.back()), n, rows, x, other, sum] {
-      each_row(*threads, rows, [&](int64_t r) {
-        const float* row = x + r * n;
-        if (sum != nullptr) {
-          cpu::add(row, other + r * n, n, sum + r * n);
-          row = sum + r * n;
-        }
-        cpu::rms_norm(row, weight, eps, n, normed + r * n);
-      });
+    const float* weight = floats(inputs.back());
+    float* normed = floats(outputs.back());
+    each_row(*threads_, rows, [&](int64_t r) {
+      const float* row = x + r * n;
+      if (sum != nullptr) {
+        cpu::add(row, other + r * n, n, sum + r * n);
+        row = sum + r * n;
+      }
+      cpu::rms_norm(row, weight, eps_, n, normed + r * n);
     });
   }
   const char* name() const override { return "rmsnorm_fused"; }
@@ -82,24 +80,46 @@ class RmsNorm : public CpuPrimitive {
   float eps_;
 };
 
+class SelectRows : public CpuPrimitive {
+ public:
+  SelectRows(const KernelContext& context, std::shared_ptr<const StepPlan> plan)
+      : CpuPrimitive(context.stream), plan_(std::move(plan)) {}
+
+  void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+    allocate(outputs);
+    const int64_t n = inputs[0].shape(-1);
+    float* out = floats(outputs[0]);
+    for (int32_t row : plan_->logit_rows) out = std::copy_n(floats(inputs[0]) + row * n, n, out);
+  }
+  const char* name() const override { return "select_rows"; }
+
+ private:
+  std::shared_ptr<const StepPlan> plan_;
+};
+
 }  // namespace
+
+mx::array select_rows(const mx::array& x, const std::shared_ptr<const StepPlan>& plan,
+                      const KernelContext& context) {
+  const auto rows = static_cast<int>(plan->logit_rows.size());
+  if (rows == x.shape(0)) return x;
+  return run(SelectRows(context, plan), {{rows, x.shape(1)}}, {x})[0];
+}
 
 mx::array embed(const Weight& table, std::shared_ptr<const StepPlan> plan,
                 const KernelContext& context) {
   const mx::Shape shape{plan->tokens(), static_cast<int>(table.cols())};
-  return mx::array(shape, mx::float32, std::make_shared<Embed>(context, table, std::move(plan)),
-                   {});
+  return run(Embed(context, table, std::move(plan)), {shape}, {})[0];
 }
 
 mx::array rmsnorm_fused(const mx::array& x, const mx::array& weight, float eps,
                         const KernelContext& context) {
-  return mx::array(x.shape(), mx::float32, std::make_shared<RmsNorm>(context, eps), {x, weight});
+  return run(RmsNorm(context, eps), {x.shape()}, {x, weight})[0];
 }
 
 NormedSum add_rmsnorm_fused(const mx::array& residual, const mx::array& x, const mx::array& weight,
                             float eps, const KernelContext& context) {
-  auto out = mx::array::make_arrays({x.shape(), x.shape()}, {mx::float32, mx::float32},
-                                    std::make_shared<RmsNorm>(context, eps), {residual, x, weight});
+  auto out = run(RmsNorm(context, eps), {x.shape(), x.shape()}, {residual, x, weight});
   return {out[0], out[1]};
 }
 

@@ -1,6 +1,6 @@
 // The graph's operations, as free functions on mx::array in MLX's manner. Each is one mx::Primitive
-// whose eval_cpu runs the kernels of core/kernels/cpu on the caller's thread pool. Activations are
-// float32 [tokens, features].
+// whose eval_cpu runs the kernels of core/kernels/cpu on the caller's thread pool; on the CPU it is
+// evaluated at once (cpu_primitive.h). Activations are float32 [tokens, features].
 #pragma once
 
 #include <memory>
@@ -37,6 +37,10 @@ struct NormedSum {
 NormedSum add_rmsnorm_fused(const mlx::core::array& residual, const mlx::core::array& x,
                             const mlx::core::array& weight, float eps,
                             const KernelContext& context);
+
+// Rows plan.logit_rows of x.
+mlx::core::array select_rows(const mlx::core::array& x, const std::shared_ptr<const StepPlan>& plan,
+                             const KernelContext& context);
 
 // One product a weight, all of the same x, whose activations are quantised once: [tokens, rows].
 // A bias is float32 [rows].

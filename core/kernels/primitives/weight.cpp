@@ -35,24 +35,33 @@ Weight wrap_weight(const WeightView& view) {
           .owner = view.owner};
 }
 
-int64_t packed_size(const Weight& weight) {
-  return !weight.ref.packed && cpu::can_pack(weight.ref) ? cpu::packed_bytes(weight.ref) : 0;
+int64_t packed_size(std::span<Weight* const> weights) {
+  int64_t total = 0;
+  for (const Weight* w : weights) {
+    if (w->ref.packed || !cpu::can_pack(w->ref)) return 0;
+    total += cpu::packed_bytes(w->ref);
+  }
+  return total;
 }
 
-Weight pack_weight(const Weight& weight, uint8_t* memory, std::shared_ptr<const void> owner,
-                   ThreadPool& threads) {
-  const cpu::MatrixRef& ref = weight.ref;
-  const int64_t groups = (ref.rows + cpu::kGroupRows - 1) / cpu::kGroupRows;
-  const int64_t group_bytes = cpu::packed_layout(ref).group_bytes(ref.cols);
-  threads.parallel_for(groups, 8, [&](int64_t begin, int64_t end, int) {
-    cpu::pack_groups(ref, begin, end, memory + begin * group_bytes);
-  });
-  Weight packed{.ref = ref, .owner = std::move(owner)};
-  packed.ref.data = memory;
-  packed.ref.row_stride = group_bytes / cpu::kGroupRows;
-  packed.ref.packed = true;
-  packed.ref.scales = packed.ref.biases = nullptr;
-  return packed;
+void pack_weights(std::span<Weight* const> weights, uint8_t* memory,
+                  const std::shared_ptr<const void>& owner, ThreadPool& threads) {
+  int64_t stride = 0;
+  for (const Weight* w : weights) stride += cpu::packed_tile_bytes(w->ref);
+  for (Weight* w : weights) {
+    cpu::MatrixRef& ref = w->ref;
+    const int64_t tile_bytes = cpu::packed_tile_bytes(ref);
+    threads.parallel_for(cpu::packed_tiles(ref), 4, [&](int64_t begin, int64_t end, int) {
+      cpu::pack_tiles(ref, begin, end, memory, stride);
+    });
+    ref.data = memory;
+    ref.row_stride = 0;
+    ref.packed = true;
+    ref.tile_stride = stride;
+    ref.scales = ref.biases = nullptr;
+    w->owner = owner;
+    memory += tile_bytes;
+  }
 }
 
 }  // namespace mlxr

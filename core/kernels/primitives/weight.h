@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "core/base/thread_pool.h"
 #include "core/formats/weight_view.h"
@@ -22,10 +23,13 @@ struct Weight {
 // Throws Error{kCorruptFile} when its bytes do not match its shape.
 Weight wrap_weight(const WeightView& view);
 
-// Bytes of the interleaved form of `weight`; 0 when this machine has no kernels for it.
-int64_t packed_size(const Weight& weight);
-// Writes it to memory[0 ... packed_size), 64 byte aligned. `owner` keeps that.
-Weight pack_weight(const Weight& weight, uint8_t* memory, std::shared_ptr<const void> owner,
-                   ThreadPool& threads);
+// Bytes of the interleaved form of `weights` together, which are multiplied in one pass and have
+// the same number of rows: their tiles alternate, so that the pass is one stream. 0 when this
+// machine has no kernels for one of them.
+int64_t packed_size(std::span<Weight* const> weights);
+// Replaces them by their interleaved form in memory[0 ... packed_size), 64 byte aligned, which
+// `owner` keeps.
+void pack_weights(std::span<Weight* const> weights, uint8_t* memory,
+                  const std::shared_ptr<const void>& owner, ThreadPool& threads);
 
 }  // namespace mlxr

@@ -31,6 +31,22 @@ TEST(ThreadPool, CoversEveryIndexOnceInAlignedRanges) {
   }
 }
 
+TEST(ThreadPool, ShrinkingRangesCoverEveryIndexOnce) {
+  for (int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (int64_t count : {1, 2, 7, 64, 1000}) {
+      std::vector<std::atomic<int>> seen(static_cast<size_t>(count));
+      std::atomic<int> ranges{0};
+      pool.parallel_ranges(count, 3, [&](int64_t begin, int64_t end, int) {
+        ++ranges;
+        for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+      });
+      for (const auto& n : seen) EXPECT_EQ(n, 1);
+      EXPECT_LE(ranges, 1 + 12 * threads);
+    }
+  }
+}
+
 TEST(ThreadPool, ManyShortLoopsInARowLoseNothing) {
   ThreadPool pool(3);
   int64_t total = 0;

@@ -76,18 +76,20 @@ struct Packed {
   cpu::MatrixRef ref;
 };
 
-Packed packed(const RandomWeight& w) {
+// Tiles are `spare` bytes apart, as those of two matrices that alternate.
+Packed packed(const RandomWeight& w, int64_t spare = 64) {
   Packed out;
   out.ref = w.ref();
-  out.memory.resize(static_cast<size_t>(cpu::packed_bytes(out.ref)) + 64);
+  out.memory.resize(
+      static_cast<size_t>(cpu::packed_bytes(out.ref) + cpu::packed_tiles(out.ref) * spare + 64));
   const auto misaligned = reinterpret_cast<uintptr_t>(out.memory.data()) % 64;
   uint8_t* data = out.memory.data() + (64 - misaligned) % 64;
-  const int64_t groups = (w.rows + cpu::kGroupRows - 1) / cpu::kGroupRows;
-  const int64_t middle = groups / 2;
-  cpu::pack_groups(w.ref(), 0, middle, data);
-  cpu::pack_groups(w.ref(), middle, groups,
-                   data + middle * cpu::packed_layout(w.ref()).group_bytes(w.cols));
+  const int64_t tiles = cpu::packed_tiles(out.ref),
+                stride = cpu::packed_tile_bytes(out.ref) + spare;
+  cpu::pack_tiles(w.ref(), 0, tiles / 2, data, stride);
+  cpu::pack_tiles(w.ref(), tiles / 2, tiles, data, stride);
   out.ref.data = data;
+  out.ref.tile_stride = stride;
   out.ref.packed = true;
   return out;
 }
