@@ -52,7 +52,7 @@ struct Result {
 
 Result run_case(const fs::path& folder, const std::shared_ptr<ThreadPool>& threads) {
   const Safetensors golden = Safetensors::open_file(folder / "golden.safetensors");
-  const auto model = load_model(folder, {.require_tokenizer = false});
+  const auto model = load_model(folder, {.repack = threads, .require_tokenizer = false});
   const auto ids = read<int32_t>(golden, "input_ids", "I32");
   const auto logits = read<float>(golden, "logits", "F32");
   const auto greedy = read<int32_t>(golden, "greedy", "I32");

@@ -40,6 +40,7 @@ struct ActivationView {
   int64_t columns = 0;
   int64_t k = 0;
   const QuantizedActivations* quantized = nullptr;
+  const float* tiles = nullptr;  // float32 in tiles, for packed float weights
 };
 
 // True when `format` has a kernel on its integer blocks; others are decoded to float32.
@@ -50,6 +51,10 @@ constexpr bool has_block_kernel(QuantFormat format) {
 
 // True when matrices of this format read the int8 form.
 constexpr bool needs_quantized_activations(QuantFormat format) { return has_block_kernel(format); }
+
+// Float columns in tiles of [k][C], as QuantizedActivations::q: what packed float weights read.
+void tile_activations(const float* x, int64_t stride, int64_t columns, int64_t k, int64_t tile,
+                      std::vector<float>& out, ThreadPool& pool);
 
 // Columns a tile that the kernels of `w` want of an input of `columns` columns.
 int64_t activation_tile(const MatrixRef& w, int64_t columns);

@@ -33,6 +33,7 @@ struct Tile {
 // After foreach_target: included anew for each target.
 #include "core/kernels/cpu/matmul_float-inl.h"
 #include "core/kernels/cpu/matmul_packed-inl.h"
+#include "core/kernels/cpu/matmul_packed_float-inl.h"
 #include "core/kernels/cpu/matmul_rows-inl.h"
 #include "hwy/highway.h"
 
@@ -57,7 +58,21 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
                         const ActivationView& x, float* out, int64_t out_stride,
                         MatmulScratch& scratch) {
 #if MLXR_PACKED_PATH
-  if (w.packed) return packed_rows(w, row_begin, row_end, x, out, out_stride, scratch);
+  if (w.packed) {
+    switch (w.format) {
+      case QuantFormat::kF32:
+        return packed_float_rows<QuantFormat::kF32>(w, row_begin, row_end, x, out, out_stride,
+                                                    scratch);
+      case QuantFormat::kF16:
+        return packed_float_rows<QuantFormat::kF16>(w, row_begin, row_end, x, out, out_stride,
+                                                    scratch);
+      case QuantFormat::kBF16:
+        return packed_float_rows<QuantFormat::kBF16>(w, row_begin, row_end, x, out, out_stride,
+                                                     scratch);
+      default:
+        return packed_rows(w, row_begin, row_end, x, out, out_stride, scratch);
+    }
+  }
 #endif
   switch (w.format) {
     case QuantFormat::kF32:
@@ -87,6 +102,7 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
 
 int64_t activation_tile_target(const MatrixRef& w, int64_t columns) {
 #if MLXR_PACKED_PATH
+  if (w.packed && is_float(w.format)) return std::min<int64_t>(columns, kFloatTileColumns);
   if (w.packed && columns <= kMaxDotColumns) return std::min<int64_t>(columns, kDotColumns);
   if (w.packed) return kTileColumns;
 #endif
@@ -162,6 +178,19 @@ void matmul_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const A
 int64_t activation_tile(const MatrixRef& w, int64_t columns) {
   select_simd_level();
   return HWY_DYNAMIC_DISPATCH(activation_tile_target)(w, columns);
+}
+
+void tile_activations(const float* x, int64_t stride, int64_t columns, int64_t k, int64_t tile,
+                      std::vector<float>& out, ThreadPool& pool) {
+  out.resize(static_cast<size_t>(columns * k));
+  pool.parallel_for((columns + tile - 1) / tile, 1, [&](int64_t t, int64_t, int) {
+    const int64_t first = t * tile, width = std::min(tile, columns - first);
+    for (int64_t c = 0; c < width; ++c) {
+      const float* from = x + (first + c) * stride;
+      float* to = out.data() + first * k + c;
+      for (int64_t i = 0; i < k; ++i) to[i * width] = from[i];
+    }
+  });
 }
 
 void quantize_activations(const float* x, int64_t stride, int64_t columns, int64_t k, int64_t tile,

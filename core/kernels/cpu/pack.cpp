@@ -243,13 +243,48 @@ namespace mlxr::cpu {
 
 HWY_EXPORT(pack_group_target);
 
+namespace {
+
+// 32 rows to [cols][32 rows], a cache line of every row at a time; missing rows are zeros.
+template <class T>
+void pack_float_tile(const MatrixRef& w, int64_t tile, uint8_t* out) {
+  constexpr int64_t kTileRows = 2 * kGroupRows, kLine = 64 / sizeof(T);
+  const int64_t first = tile * kTileRows;
+  for (int64_t k = 0; k < w.cols; k += kLine) {
+    const int64_t count = std::min(kLine, w.cols - k);
+    T lines[kTileRows][kLine] = {};
+    for (int64_t r = 0; r < kTileRows && first + r < w.rows; ++r) {
+      std::memcpy(lines[r], w.data + (first + r) * w.row_stride + k * sizeof(T),
+                  static_cast<size_t>(count) * sizeof(T));
+    }
+    for (int64_t i = 0; i < count; ++i, out += kTileRows * sizeof(T)) {
+      T column[kTileRows];
+      for (int64_t r = 0; r < kTileRows; ++r) column[r] = lines[r][i];
+      std::memcpy(out, column, sizeof(column));
+    }
+  }
+}
+
+}  // namespace
+
 bool can_pack(const MatrixRef& w) {
+  if (simd_level() == "generic") return false;
   const PackedLayout layout = packed_layout(w);
-  return layout.bits != 0 && w.cols % layout.span == 0 && simd_level() != "generic";
+  return is_float(w.format) || (layout.bits != 0 && w.cols % layout.span == 0);
 }
 
 void pack_tiles(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out, int64_t tile_stride) {
   select_simd_level();
+  if (is_float(w.format)) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      if (w.format == QuantFormat::kF32) {
+        pack_float_tile<uint32_t>(w, tile, out + tile * tile_stride);
+      } else {
+        pack_float_tile<uint16_t>(w, tile, out + tile * tile_stride);
+      }
+    }
+    return;
+  }
   const int64_t group_bytes = packed_layout(w).group_bytes(w.cols);
   for (int64_t group = 2 * begin; group < 2 * end && group * kGroupRows < w.rows; ++group) {
     uint8_t* to = out + group / 2 * tile_stride + group % 2 * group_bytes;

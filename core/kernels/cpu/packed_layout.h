@@ -80,6 +80,11 @@ inline PackedLayout packed_layout(const MatrixRef& w) {
   return {w.bits, w.group, w.scale_format == QuantFormat::kF32 ? 128 : 64, 0};
 }
 
+// Float matrices are packed too: a tile is [cols][32 rows].
+constexpr bool is_float(QuantFormat format) {
+  return format == QuantFormat::kF32 || format == QuantFormat::kF16 || format == QuantFormat::kBF16;
+}
+
 // True when this machine has kernels for the packed form of `w`.
 bool can_pack(const MatrixRef& w);
 
@@ -89,6 +94,7 @@ inline int64_t packed_tiles(const MatrixRef& w) {
   return (w.rows + 2 * kGroupRows - 1) / (2 * kGroupRows);
 }
 inline int64_t packed_tile_bytes(const MatrixRef& w) {
+  if (is_float(w.format)) return 2 * kGroupRows * row_bytes(w.format, w.cols);
   return 2 * packed_layout(w).group_bytes(w.cols);
 }
 // Bytes of the packed form of `w`, its tiles one after the other.

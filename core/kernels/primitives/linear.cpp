@@ -5,6 +5,7 @@
 
 #include "core/kernels/cpu/elementwise.h"
 #include "core/kernels/cpu/matmul.h"
+#include "core/kernels/cpu/packed_layout.h"
 #include "core/kernels/primitives/cpu_primitive.h"
 #include "core/kernels/primitives/ops.h"
 
@@ -40,6 +41,7 @@ class Activations {
         plain_{.x = x, .stride = k, .columns = tokens, .k = k, .quantized = nullptr} {}
 
   cpu::ActivationView view_for(const cpu::MatrixRef& matrix) {
+    if (matrix.packed && cpu::is_float(matrix.format)) return tiled(matrix);
     if (!cpu::needs_quantized_activations(matrix.format)) return plain_;
     thread_local cpu::QuantizedActivations forms[2];
     const int64_t tile = cpu::activation_tile(matrix, plain_.columns);
@@ -56,8 +58,24 @@ class Activations {
   }
 
  private:
+  // All packed float formats want the same tiles; one column is a tile as it lies.
+  cpu::ActivationView tiled(const cpu::MatrixRef& matrix) {
+    thread_local std::vector<float> tiles;
+    cpu::ActivationView view = plain_;
+    view.tiles = plain_.x;
+    if (plain_.columns == 1) return view;
+    if (!tiled_) {
+      cpu::tile_activations(plain_.x, plain_.stride, plain_.columns, plain_.k,
+                            cpu::activation_tile(matrix, plain_.columns), tiles, threads_);
+      tiled_ = true;
+    }
+    view.tiles = tiles.data();
+    return view;
+  }
+
   ThreadPool& threads_;
   cpu::ActivationView plain_;
+  bool tiled_ = false;
   int made_ = 0;
 };
 
