@@ -34,14 +34,17 @@ struct ActivationView {
   const QuantizedActivations* quantized = nullptr;
 };
 
-// True for formats whose kernel multiplies blocks of int8; rows of others are decoded to float32.
-inline bool has_block_kernel(QuantFormat format) {
+// True for formats whose rows, as they lie in the file, have a kernel that multiplies blocks of
+// int8; rows of others are decoded to float32. Every packed matrix has one.
+inline bool has_row_kernel(QuantFormat format) {
   return (format >= QuantFormat::kQ4_0 && format <= QuantFormat::kQ6_K) ||
          format == QuantFormat::kMlxAffine;
 }
 
-// True when matrices of this format read the int8 form.
-inline bool needs_quantized_activations(QuantFormat format) { return has_block_kernel(format); }
+// True when products of this matrix read the int8 form.
+inline bool needs_quantized_activations(const MatrixRef& w) {
+  return w.packed || has_row_kernel(w.format);
+}
 
 // Quantises columns x[c * stride + i], i < k (a multiple of 32): symmetric int8, scale max|x| /
 // 127.

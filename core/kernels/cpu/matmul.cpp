@@ -56,7 +56,7 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
 #if MLXR_VECTOR_PATH
   // Up to this many columns, unpacking a block again for each four costs less than writing a panel.
   constexpr int64_t kMaxDotColumns = 4;
-  if (w.rows >= 8 && has_block_kernel(w.format)) {
+  if (w.rows >= 8 && has_row_kernel(w.format)) {
     visit_format(w, [&](auto format) {
       using F = decltype(format);
       if (x.columns <= kMaxDotColumns) {

@@ -122,7 +122,7 @@ class Linear : public CpuPrimitive {
       jobs.push_back({.matrix = w.weight.ref,
                       .bias = w.bias ? floats(*w.bias) : nullptr,
                       .out = i < outputs.size() ? floats(outputs[i]) : nullptr});
-      quantize = quantize || cpu::needs_quantized_activations(w.weight.ref.format);
+      quantize = quantize || cpu::needs_quantized_activations(w.weight.ref);
     }
     enqueue([threads = threads_, weights = weights_, swiglu = swiglu_, jobs = std::move(jobs),
              quantize, x = floats(inputs[0]), tokens = inputs[0].shape(0),
