@@ -56,7 +56,8 @@ void multiply(benchmark::State& state, const std::string& format, bool packed, i
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 2654435761u % 1000) - 500;
   std::vector<float> out(static_cast<size_t>(columns * rows));
   cpu::QuantizedActivations quantized;
-  cpu::quantize_activations(x.data(), cols, columns, cols, quantized, pool());
+  cpu::quantize_activations(x.data(), cols, columns, cols, cpu::activation_tile(m.ref, columns),
+                            quantized, pool());
   const cpu::ActivationView view{
       .x = x.data(), .stride = cols, .columns = columns, .k = cols, .quantized = &quantized};
   for (auto _ : state) {

@@ -14,10 +14,10 @@ MLX_VERSION='0.32.*'
 DEBIAN_PACKAGES=(build-essential cmake ninja-build pkg-config python3 python3-venv git
   ca-certificates libboost-dev libhwy-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
   nlohmann-json3-dev libcurl4-openssl-dev libedit-dev libgtest-dev)
-DEBIAN_DEV_PACKAGES=(clang-format clang-tidy)
+DEBIAN_DEV_PACKAGES=(clang-format clang-tidy libbenchmark-dev)
 BREW_PACKAGES=(cmake ninja pkg-config python boost highway yaml-cpp cli11 spdlog fmt nlohmann-json
   googletest)
-BREW_DEV_PACKAGES=(clang-format llvm)
+BREW_DEV_PACKAGES=(clang-format llvm google-benchmark)
 
 DEV=no
 case "${1:-}" in

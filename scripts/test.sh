@@ -50,7 +50,8 @@ gtest() { "$BIN/$1" --gtest_brief=1 "--gtest_output=json:$RESULTS/release-$1.jso
 suite_core() { gtest mlxr-core-tests; }
 # The kernels again at the instruction sets that this machine would not choose.
 simd() {
-  MLXR_SIMD=$1 "$BIN/mlxr-core-tests" --gtest_brief=1 '--gtest_filter=Matmul.*:Quantize*:EngineOnQ8.*' \
+  local kernels='Matmul.*:Quantize*:EngineOnQ8.*:Attention.*:KvStore.*:Rope.*'
+  MLXR_SIMD=$1 "$BIN/mlxr-core-tests" --gtest_brief=1 "--gtest_filter=$kernels" \
     "--gtest_output=json:$RESULTS/$1-mlxr-core-tests.json"
 }
 suite_avx2() { simd avx2; }

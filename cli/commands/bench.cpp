@@ -26,23 +26,27 @@ constexpr int kPrefillChunk = 512;
 
 struct Options {
   std::string model;
-  int prompt = 512, generate = 128, threads = 0, repetitions = 5;
+  int prompt = 512, generate = 128, depth = 0, sequences = 1, threads = 0, repetitions = 5;
   std::string output = "table";
   bool json = false;
   bool no_repack = false;
 };
 
+// Tokens are those of one sequence; a speed is that of all together.
 struct Measurement {
-  int n_prompt = 0, n_gen = 0;
+  int n_prompt = 0, n_gen = 0, n_depth = 0, n_sequences = 1;
   std::vector<double> seconds;
 
   std::vector<double> speeds() const {
     std::vector<double> out;
-    for (double s : seconds) out.push_back((n_prompt + n_gen) / s);
+    for (double s : seconds) out.push_back((n_prompt + n_gen) * n_sequences / s);
     return out;
   }
   std::string name() const {
-    return n_prompt > 0 ? "pp" + std::to_string(n_prompt) : "tg" + std::to_string(n_gen);
+    const std::string test =
+        n_prompt > 0 ? "pp" + std::to_string(n_prompt) : "tg" + std::to_string(n_gen);
+    return test + (n_sequences > 1 ? " x" + std::to_string(n_sequences) : "") +
+           (n_depth > 0 ? " @ " + std::to_string(n_depth) : "");
   }
 };
 
@@ -62,22 +66,30 @@ class Bench {
  public:
   Bench(std::shared_ptr<const Model> model, const Options& options,
         std::shared_ptr<ThreadPool> threads)
-      : engine_(model, {.context_length = std::max({options.prompt, options.generate, 1})},
-                threads),
+      : engine_(model, engine_options(*model, options), threads),
         vocab_(model->spec.vocab),
+        depth_(options.depth),
+        sequences_(options.sequences),
         repetitions_(options.repetitions) {}
 
   Measurement prompt(int tokens) {
-    run_prompt(tokens);  // pages weights in, fills caches
-    Measurement result{.n_prompt = tokens};
-    for (int i = 0; i < repetitions_; ++i) result.seconds.push_back(run_prompt(tokens));
+    run_prompt(std::min(tokens, kPrefillChunk), 0);  // pages weights in, fills caches
+    Measurement result{.n_prompt = tokens, .n_depth = depth_};
+    for (int i = 0; i < repetitions_; ++i) result.seconds.push_back(run_prompt(tokens, depth_));
     return result;
   }
 
   Measurement generation(int tokens) {
-    run_generation(std::min(tokens, 8));
-    Measurement result{.n_gen = tokens};
-    for (int i = 0; i < repetitions_; ++i) result.seconds.push_back(run_generation(tokens));
+    Measurement result{.n_gen = tokens, .n_depth = depth_, .n_sequences = sequences_};
+    std::vector<KvSequence> at_depth;
+    for (int i = 0; i < sequences_; ++i) {
+      at_depth.push_back(engine_.new_sequence());
+      fill(at_depth.back(), random_tokens(depth_));
+    }
+    run_generation(at_depth, std::min(tokens, 8));
+    for (int i = 0; i < repetitions_; ++i) {
+      result.seconds.push_back(run_generation(at_depth, tokens));
+    }
     return result;
   }
 
@@ -89,35 +101,54 @@ class Bench {
     return tokens;
   }
 
-  void step(KvSequence& sequence, std::span<const int32_t> tokens, bool last) {
-    using Logits = SequenceSlice::Logits;
-    const SequenceSlice slice{
-        .kv = &sequence, .tokens = tokens, .logits = last ? Logits::kLast : Logits::kNone};
-    engine_.step(std::span(&slice, 1));
+  // Each generation goes on where the one before ended, so that a deep context is filled once.
+  static EngineOptions engine_options(const Model& model, const Options& options) {
+    const int generated = options.generate * options.repetitions + 8;
+    const int64_t context = options.depth + std::max(options.prompt, generated);
+    const int64_t per_token =
+        int64_t{model.spec.layers} * model.spec.kv_heads * model.spec.head_dim * 4;
+    return {.context_length = static_cast<int32_t>(context),
+            .kv_bytes = (context + 64) * per_token * (options.sequences + 1)};
   }
 
-  double run_prompt(int count) {
-    const std::vector<int32_t> tokens = random_tokens(count);
-    KvSequence sequence = engine_.new_sequence();
-    const auto start = Clock::now();
-    for (int from = 0; from < count; from += kPrefillChunk) {
-      const int length = std::min(kPrefillChunk, count - from);
-      step(sequence, std::span(tokens).subspan(from, length), from + length == count);
+  void fill(KvSequence& sequence, const std::vector<int32_t>& tokens) {
+    using Logits = SequenceSlice::Logits;
+    const std::span all(tokens);
+    for (size_t from = 0; from < all.size(); from += kPrefillChunk) {
+      const size_t length = std::min<size_t>(kPrefillChunk, all.size() - from);
+      const bool last = from + length == all.size();
+      const SequenceSlice slice{.kv = &sequence,
+                                .tokens = all.subspan(from, length),
+                                .logits = last ? Logits::kLast : Logits::kNone};
+      engine_.step(std::span(&slice, 1));
     }
+  }
+
+  double run_prompt(int count, int depth) {
+    KvSequence sequence = engine_.new_sequence();
+    fill(sequence, random_tokens(depth));
+    const std::vector<int32_t> tokens = random_tokens(count);
+    const auto start = Clock::now();
+    fill(sequence, tokens);
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  double run_generation(int count) {
+  double run_generation(std::vector<KvSequence>& sequences, int count) {
     const std::vector<int32_t> tokens = random_tokens(count);
-    KvSequence sequence = engine_.new_sequence();
     const auto start = Clock::now();
-    for (int i = 0; i < count; ++i) step(sequence, std::span(tokens).subspan(i, 1), true);
+    for (int i = 0; i < count; ++i) {
+      std::vector<SequenceSlice> slices;
+      for (KvSequence& sequence : sequences) {
+        slices.push_back({.kv = &sequence, .tokens = std::span(tokens).subspan(i, 1)});
+      }
+      engine_.step(slices);
+    }
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
   Engine engine_;
   int32_t vocab_;
-  int repetitions_;
+  int depth_, sequences_, repetitions_;
   std::mt19937 random_{42};  // the same tokens in every run
 };
 
@@ -135,6 +166,8 @@ Json to_json(const Measurement& m, const Model& model, const std::string& name, 
           {"n_threads", threads},
           {"n_prompt", m.n_prompt},
           {"n_gen", m.n_gen},
+          {"n_depth", m.n_depth},
+          {"n_sequences", m.n_sequences},
           {"avg_ns", std::llround(mean_of(m.seconds) * 1e9)},
           {"stddev_ns", std::llround(deviation_of(m.seconds) * 1e9)},
           {"avg_ts", mean_of(speeds)},
@@ -198,6 +231,8 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   };
   number("-p,--n-prompt", options->prompt, "Tokens of the prompt; 0 skips the test", 0);
   number("-n,--n-gen", options->generate, "Tokens generated; 0 skips the test", 0);
+  number("-d,--n-depth", options->depth, "Tokens that the context holds before a test", 0);
+  number("--sequences", options->sequences, "Sequences that generate together", 1);
   number("-t,--threads", options->threads, "Threads; 0 is one for each physical core", 0);
   number("-r,--repetitions", options->repetitions, "Times that each test is run", 1);
   command->add_option("-o,--output", options->output, "table or json")

@@ -24,7 +24,7 @@ ArenaShape arena_shape(const ModelSpec& spec, const EngineOptions& options) {
           .kv_heads = spec.kv_heads,
           .head_dim = spec.head_dim,
           .block_tokens = options.kv_block_tokens,
-          .f16 = options.kv_type == KvType::kF16};
+          .type = options.kv_type};
 }
 
 int64_t blocks_for(int64_t tokens, int32_t block_tokens) {

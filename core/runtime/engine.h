@@ -9,12 +9,11 @@
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "core/kernels/cpu/kv_layout.h"
 #include "core/runtime/kv/pager.h"
 #include "core/runtime/model.h"
 
 namespace mlxr {
-
-enum class KvType { kF32, kF16 };
 
 struct EngineOptions {
   int32_t context_length = 0;  // tokens a sequence may hold; 0: what the model was trained for

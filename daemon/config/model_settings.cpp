@@ -38,11 +38,8 @@ const std::vector<ModelSetting>& table() {
       integer("context_length", 1, &ModelSettings::context_length),
       {"kv_bytes", [](ModelSettings& settings,
                       const std::string& text) { settings.kv_bytes = parse_bytes(text); }},
-      {"kv_type",
-       [](ModelSettings& settings, const std::string& text) {
-         settings.kv_type =
-             parse_choice(text, {"f16", "f32"}) == "f32" ? KvType::kF32 : KvType::kF16;
-       }},
+      {"kv_type", [](ModelSettings& settings,
+                     const std::string& text) { settings.kv_type = parse_kv_type(text); }},
       number("temperature", 0, 2, &ModelSettings::temperature),
       number("top_p", 0, 1, &ModelSettings::top_p),
       number("min_p", 0, 1, &ModelSettings::min_p),

@@ -77,10 +77,10 @@ Setting folders_setting(const std::filesystem::path& home) {
 }
 
 Setting kv_type_setting() {
-  return {"kv_type", "f16", "Number format of the KV cache: f16, or f32 for exact comparisons.",
-          false, [](ServerConfig& config, const Values& values) {
-            config.kv_type =
-                parse_choice(values.at(0), {"f16", "f32"}) == "f32" ? KvType::kF32 : KvType::kF16;
+  return {"kv_type", "f16",
+          "Number format of the KV cache: f32, f16, bf16, q8_0, q4_0 or fp8 (E4M3).", false,
+          [](ServerConfig& config, const Values& values) {
+            config.kv_type = parse_kv_type(values.at(0));
           }};
 }
 

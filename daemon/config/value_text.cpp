@@ -107,6 +107,12 @@ std::string parse_choice(std::string_view text, const std::vector<std::string_vi
   return std::string(text);
 }
 
+KvType parse_kv_type(std::string_view text) {
+  std::vector<std::string_view> names;
+  for (const KvTypeName& entry : kKvTypes) names.push_back(entry.name);
+  return *kv_type_of(parse_choice(text, names));
+}
+
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known) {
   size_t best = std::max<size_t>(2, name.size() / 3) + 1;
   std::string found;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/kernels/cpu/kv_layout.h"
+
 namespace mlxr {
 
 class BadValue : public std::runtime_error {
@@ -21,6 +23,7 @@ double parse_number(std::string_view text, double lowest, double highest);
 // 1000).
 int64_t parse_bytes(std::string_view text);
 std::string parse_choice(std::string_view text, const std::vector<std::string_view>& allowed);
+KvType parse_kv_type(std::string_view text);
 
 // The known name that `name` was probably meant to be; empty when none is near.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known);

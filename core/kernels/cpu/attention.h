@@ -1,52 +1,92 @@
-// Paged attention over a KV arena, and the writing of new keys and values into it.
+// Paged attention of many sequences over a KV arena (kv_layout.h).
 //
-// Layout of one layer (all blocks hold `block_tokens` positions of one sequence):
-//   K [block, kv_head, head_dim, token]   transposed, so that one vector holds one dimension of
-//                                         neighbouring keys and scores need no horizontal sums
-//   V [block, kv_head, token, head_dim]
-//
-// Contract: a query walks the blocks of its sequence in order, from absolute position 0 (or its
-// window's first block), with one online softmax update a block (Milakov and Gimelshein 2018; Dao
-// et al. 2022). So its result does not depend on how the prompt was chunked or what shares the
-// batch.
+// Contract: a query's result depends on its own sequence and positions alone, bit for bit on one
+// instruction set: not on the batch, the chunking of the prompt, the number of threads, the path
+// (decode or prefill) or block_tokens. So all paths share one order of arithmetic:
+//   - positions are cut into spans of kAttentionSpan, spans into tiles of kAttentionTile, both at
+//     absolute positions;
+//   - a score is one chain of fused multiply-adds over head_dim in order;
+//   - a tile makes one online softmax update of its span's (max, sum, acc), in powers of two
+//     (Milakov and Gimelshein 2018; Dao et al. 2022); each element of acc is one chain over tokens
+//     in order; the sum keeps one partial sum a vector lane until the span ends;
+//   - spans are merged in order, one by one.
+// How many queries share a vector of keys, which thread walks which span, and whether stored
+// numbers are widened in registers or in scratch is free: none of it changes a chain.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "core/base/aligned_buffer.h"
+#include "core/kernels/cpu/kv_layout.h"
+
+namespace mlxr {
+class ThreadPool;
+}
+
 namespace mlxr::cpu {
 
-struct KvLayerRef {
-  void* k = nullptr;
-  void* v = nullptr;
-  bool f16 = true;  // else float32
-  int32_t kv_heads = 0;
-  int32_t head_dim = 0;
-  int32_t block_tokens = 0;
-};
-
-// Stores one token's key and value of every KV head ([kv_heads, head_dim] float32 each) at `slot`
-// of `block`.
-void kv_store(const KvLayerRef& layer, int32_t block, int32_t slot, const float* key,
-              const float* value);
+inline constexpr int64_t kAttentionTile = 64;
+inline constexpr int64_t kAttentionSpan = 512;
 
 struct AttentionParams {
-  int32_t heads = 0;   // query heads; a multiple of kv_heads
-  float scale = 1;     // of the scores
-  int32_t window = 0;  // a query sees itself and window - 1 positions before; 0: all
+  int32_t heads = 0;             // query heads; a multiple of kv_heads
+  float scale = 1;               // of the scores
+  int32_t window = 0;            // a query sees itself and window - 1 positions before; 0: all
+  float soft_cap = 0;            // score = cap * tanh(score / cap); 0: none
+  const float* sinks = nullptr;  // [heads] logits that only take part in the softmax's sum
 };
 
-// Reused between calls. One per thread.
+// Consecutive positions of one sequence, which are consecutive tokens of the step.
+struct AttentionSequence {
+  int32_t first = 0;                // index of its first token in the step
+  int32_t count = 0;                // tokens
+  int64_t position = 0;             // of its first token
+  const int32_t* blocks = nullptr;  // block table, enough for position + count tokens
+};
+
+// Query tokens of one sequence for the heads that share one KV head.
+struct AttentionTask {
+  const float* q = nullptr;  // first token, first head of the group
+  float* out = nullptr;      // the same place of the result
+  const int32_t* blocks = nullptr;
+  int64_t position = 0;
+  int32_t tokens = 0;
+  int32_t kv_head = 0;
+};
+
+// One thread's scratch.
 struct AttentionScratch {
-  std::vector<float> k, v, scores, acc, max, sum;
+  AlignedBuffer<float> q, scores, keys, values, scales, sums, maxima, partials;
+  AlignedBuffer<int32_t> positions;
 };
 
-// Queries of `tokens` consecutive positions from `position` of one sequence, for the heads that
-// share one KV head. q and out are [token, heads, head_dim] float32 with `stride` floats a token;
-// both point at the first token, head 0. `blocks` is the sequence's block table.
-void attention(const KvLayerRef& layer, const AttentionParams& params, int32_t kv_head,
-               const float* q, int64_t stride, int32_t tokens, int64_t position,
-               std::span<const int32_t> blocks, float* out, AttentionScratch& scratch);
+// Reused between calls, by one caller at a time.
+struct AttentionWorkspace {
+  struct Unit {
+    AttentionTask task;
+    int64_t first_span = 0, last_span = 0;
+    int64_t partials = -1;  // where its spans' partial results start; -1: one piece walks them all
+  };
+  struct Piece {
+    int32_t unit = 0;
+    int64_t first_span = 0, last_span = 0;
+  };
+  std::vector<Unit> units;
+  std::vector<Piece> pieces;
+  std::unique_ptr<std::atomic<int32_t>[]> spans_left;  // of each unit
+  size_t spans_left_size = 0;
+  AlignedBuffer<float> partials;
+  std::vector<AttentionScratch> scratch;  // of each worker
+};
+
+// Causal attention of every sequence over its own blocks. q and out are [token, heads, head_dim]
+// float32 with `stride` floats a token. Keys and values of all those tokens are stored already.
+void attention(const KvLayerRef& layer, const AttentionParams& params,
+               std::span<const AttentionSequence> sequences, const float* q, int64_t stride,
+               float* out, ThreadPool& pool, AttentionWorkspace& workspace);
 
 }  // namespace mlxr::cpu

@@ -15,31 +15,34 @@ MLXR_BEFORE_NAMESPACE();
 namespace mlxr::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Pointers to one column's quantised form, for formats with a scale every kSub columns.
-struct Column {
+// One tile of columns (activations.h), for formats with a scale every kSub columns of weights.
+struct Columns {
   const int8_t* q;
   const float* scales;  // every 32
   const int32_t* sums;  // every kSub
   const float* fsums;   // the same, scaled
 };
 
+// The tile that begins at column `first`.
 template <int kSub>
-HWY_INLINE Column column_of(const QuantizedActivations& a, int64_t c) {
+HWY_INLINE Columns tile_at(const QuantizedActivations& a, int64_t first) {
   const bool fine = kSub == 16;
-  const int64_t subs = a.k / kSub;
-  return {a.q.data() + c * a.k, a.scales.data() + c * (a.k / 32),
-          (fine ? a.sum16.data() : a.sum32.data()) + c * subs,
-          (fine ? a.fsum16.data() : a.fsum32.data()) + c * subs};
+  const int64_t subs = first * (a.k / kSub);
+  return {a.q.data() + first * a.k, a.scales.data() + first * (a.k / 32),
+          (fine ? a.sum16.data() : a.sum32.data()) + subs,
+          (fine ? a.fsum16.data() : a.fsum32.data()) + subs};
 }
 
-// acc = fma(float(sum), d * s, acc); with a minimum, acc = fma(m, s * sum(a), acc).
-template <class F, class DF>
+// Sub-block `sub` of column c of a tile of C: acc = fma(float(sum), d * s, acc); with a minimum,
+// acc = fma(m, s * sum(a), acc).
+template <class F, int C, class DF>
 HWY_INLINE hn::Vec<DF> accumulate(DF df, hn::Vec<DF> acc, hn::Vec<hn::RebindToSigned<DF>> sum,
-                                  hn::Vec<DF> d, const float* m, const Column& a, int64_t sub) {
-  const auto scale = hn::Mul(d, hn::Set(df, a.scales[sub * F::kSub / 32]));
+                                  hn::Vec<DF> d, const float* m, const Columns& tile, int64_t sub,
+                                  int c) {
+  const auto scale = hn::Mul(d, hn::Set(df, tile.scales[sub * F::kSub / 32 * C + c]));
   acc = hn::MulAdd(hn::ConvertTo(df, sum), scale, acc);
   if constexpr (F::kHasMin) {
-    acc = hn::MulAdd(hn::LoadU(df, m), hn::Set(df, a.fsums[sub]), acc);
+    acc = hn::MulAdd(hn::LoadU(df, m), hn::Set(df, tile.fsums[sub * C + c]), acc);
   }
   return acc;
 }

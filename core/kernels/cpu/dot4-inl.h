@@ -111,10 +111,10 @@ HWY_INLINE VI dot4(VI sum, VB w, VI a) {
 }
 #endif
 
-// sums[c][p] += the products of `words` words, beginning at word `first`, with columns a[c] (each
-// pointing at the activations of word 0). load(g, p) is word g of vector p of P.
+// sums[c][p] += the products of `words` words, beginning at word `first`, with the C columns of a
+// tile ([word][C][4]; `a` points at word 0). load(g, p) is word g of vector p of P.
 template <class D, int first, int words, int C, int P, class Load>
-HWY_INLINE void dot_words(const Load& load, const int8_t* const* a, VI (&sums)[C][P]) {
+HWY_INLINE void dot_words(const Load& load, const int8_t* a, VI (&sums)[C][P]) {
 #if HWY_TARGET == HWY_AVX2
   constexpr int flush = kWordsPerFlush<D> < words ? kWordsPerFlush<D> : words;
   HWY_UNROLL(8)
@@ -125,7 +125,7 @@ HWY_INLINE void dot_words(const Load& load, const int8_t* const* a, VI (&sums)[C
       VB w[P];
       for (int p = 0; p < P; ++p) w[p] = load(g, p);
       for (int c = 0; c < C; ++c) {
-        const VI x = broadcast4(a[c] + 4 * g);
+        const VI x = broadcast4(a + 4 * (g * C + c));
         for (int p = 0; p < P; ++p) {
           const __m256i product = pairs<D>(w[p], x);
           partial[c][p] = g == g0 ? product : _mm256_add_epi16(partial[c][p], product);
@@ -142,7 +142,7 @@ HWY_INLINE void dot_words(const Load& load, const int8_t* const* a, VI (&sums)[C
     VB w[P];
     for (int p = 0; p < P; ++p) w[p] = load(g, p);
     for (int c = 0; c < C; ++c) {
-      const VI x = broadcast4(a[c] + 4 * g);
+      const VI x = broadcast4(a + 4 * (g * C + c));
       for (int p = 0; p < P; ++p) sums[c][p] = dot4<D>(sums[c][p], w[p], x);
     }
   }

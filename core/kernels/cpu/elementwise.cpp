@@ -83,9 +83,32 @@ void swiglu_target(float* gate, const float* up, int64_t n) {
 }
 
 void rope_target(float* head, const float* cos, const float* sin, int64_t half, bool interleaved) {
-  const int64_t step = interleaved ? 2 : 1;
-  const int64_t other = interleaved ? 1 : half;
-  for (int64_t i = 0; i < half; ++i) {
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  // Products are rounded before they are added, as for the last few pairs: a pair's result must not
+  // depend on where vectors end.
+  const auto rotate = [&](auto& x, auto& y, int64_t i) {
+    const auto c = hn::LoadU(d, cos + i), s = hn::LoadU(d, sin + i);
+    const auto a = hn::Sub(hn::Mul(x, c), hn::Mul(y, s));
+    y = hn::Add(hn::Mul(x, s), hn::Mul(y, c));
+    x = a;
+  };
+  int64_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    if (interleaved) {
+      hn::Vec<D> x, y;
+      hn::LoadInterleaved2(d, head + 2 * i, x, y);
+      rotate(x, y, i);
+      hn::StoreInterleaved2(x, y, d, head + 2 * i);
+    } else {
+      auto x = hn::LoadU(d, head + i), y = hn::LoadU(d, head + half + i);
+      rotate(x, y, i);
+      hn::StoreU(x, d, head + i);
+      hn::StoreU(y, d, head + half + i);
+    }
+  }
+  const int64_t step = interleaved ? 2 : 1, other = interleaved ? 1 : half;
+  for (; i < half; ++i) {
     float& a = head[i * step];
     float& b = head[i * step + other];
     const float x = a, y = b;

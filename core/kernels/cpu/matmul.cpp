@@ -4,12 +4,28 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/formats/weight_view.h"
 #include "core/kernels/cpu/simd_level.h"
+
+#ifndef MLXR_MATMUL_ONCE
+#define MLXR_MATMUL_ONCE
+namespace mlxr::cpu {
+// Where a tile of activations is written (activations.h).
+struct Tile {
+  int8_t* q;
+  float* scales;
+  int32_t* sum32;
+  float* fsum32;
+  int32_t* sum16;
+  float* fsum16;
+};
+}  // namespace mlxr::cpu
+#endif  // MLXR_MATMUL_ONCE
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/kernels/cpu/matmul.cpp"
@@ -54,12 +70,10 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
       break;
   }
 #if MLXR_VECTOR_PATH
-  // Up to this many columns, unpacking a block again for each four costs less than writing a panel.
-  constexpr int64_t kMaxDotColumns = 4;
   if (w.rows >= 8 && has_row_kernel(w.format)) {
     visit_format(w, [&](auto format) {
       using F = decltype(format);
-      if (x.columns <= kMaxDotColumns) {
+      if (x.columns <= kMaxRowDotColumns) {
         dot_rows<F>(w, row_begin, row_end, x, out, out_stride);
       } else {
         panel_rows<F>(w, row_begin, row_end, x, out, out_stride, scratch);
@@ -71,39 +85,60 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
   decoded_rows(w, row_begin, row_end, x, out, out_stride, scratch);
 }
 
-// One column of k floats to int8, a block of 32 at a time.
-void quantize_column_target(const float* x, int64_t k, int8_t* q, float* scales, int32_t* sum32,
-                            int32_t* sum16, float* fsum32, float* fsum16) {
+int64_t activation_tile_target(const MatrixRef& w, int64_t columns) {
+#if MLXR_PACKED_PATH
+  if (w.packed && columns <= kMaxDotColumns) return std::min<int64_t>(columns, kDotColumns);
+  if (w.packed) return kTileColumns;
+#endif
+#if MLXR_VECTOR_PATH
+  if (columns > kMaxRowDotColumns) return kTileColumns;
+#endif
+  return 1;
+}
+
+// Block b of column c of a tile of `width`: 32 floats to int8.
+void quantize_block_target(const float* x, int64_t b, int64_t width, int64_t c, const Tile& to) {
   const hn::CappedTag<float, 8> df;
   const hn::RebindToSigned<decltype(df)> di;
   const hn::Rebind<int8_t, decltype(df)> d8;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
-  for (int64_t b = 0; b < k / 32; ++b) {
-    const float* from = x + b * 32;
-    auto largest = hn::Zero(df);
-    for (int64_t i = 0; i < 32; i += lanes) {
-      largest = hn::Max(largest, hn::Abs(hn::LoadU(df, from + i)));
+  auto largest = hn::Zero(df);
+  for (int64_t i = 0; i < 32; i += lanes) {
+    largest = hn::Max(largest, hn::Abs(hn::LoadU(df, x + i)));
+  }
+  const float most = hn::GetLane(hn::MaxOfLanes(df, largest));
+  const float scale = most / 127.0f;
+  const auto inverse = hn::Set(df, most > 0 ? 127.0f / most : 0.0f);
+  alignas(32) int8_t q[32];
+  int32_t sums[2];
+  for (int half = 0; half < 2; ++half) {
+    auto sum = hn::Zero(di);
+    for (int64_t i = half * 16; i < half * 16 + 16; i += lanes) {
+      const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(df, x + i), inverse));
+      // Denormal inputs can make the inverse overflow; the contract is [-127, 127].
+      const auto bounded = hn::Min(hn::Max(rounded, hn::Set(di, -127)), hn::Set(di, 127));
+      sum = hn::Add(sum, bounded);
+      hn::StoreU(hn::DemoteTo(d8, bounded), d8, q + i);
     }
-    const float most = hn::GetLane(hn::MaxOfLanes(df, largest));
-    const float scale = most / 127.0f;
-    const auto inverse = hn::Set(df, most > 0 ? 127.0f / most : 0.0f);
-    int32_t sums[2];
-    for (int half = 0; half < 2; ++half) {
-      auto sum = hn::Zero(di);
-      for (int64_t i = half * 16; i < half * 16 + 16; i += lanes) {
-        const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(df, from + i), inverse));
-        // Denormal inputs can make the inverse overflow; the contract is [-127, 127].
-        const auto bounded = hn::Min(hn::Max(rounded, hn::Set(di, -127)), hn::Set(di, 127));
-        sum = hn::Add(sum, bounded);
-        hn::StoreU(hn::DemoteTo(d8, bounded), d8, q + b * 32 + i);
-      }
-      sums[half] = hn::GetLane(hn::SumOfLanes(di, sum));
-      sum16[b * 2 + half] = sums[half];
-      fsum16[b * 2 + half] = scale * static_cast<float>(sums[half]);
+    sums[half] = hn::GetLane(hn::SumOfLanes(di, sum));
+    const int64_t at = (2 * b + half) * width + c;
+    to.sum16[at] = sums[half];
+    to.fsum16[at] = scale * static_cast<float>(sums[half]);
+  }
+  for (int64_t g = 0; g < 8; ++g) std::memcpy(to.q + ((8 * b + g) * width + c) * 4, q + 4 * g, 4);
+  const int64_t at = b * width + c;
+  to.scales[at] = scale;
+  to.sum32[at] = sums[0] + sums[1];
+  to.fsum32[at] = scale * static_cast<float>(to.sum32[at]);
+}
+
+// All `blocks` blocks of all columns of a tile.
+void quantize_tile_target(const float* x, int64_t stride, int64_t blocks, int64_t width,
+                          const Tile& to) {
+  for (int64_t c = 0; c < width; ++c) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      quantize_block_target(x + c * stride + b * 32, b, width, c, to);
     }
-    scales[b] = scale;
-    sum32[b] = sums[0] + sums[1];
-    fsum32[b] = scale * static_cast<float>(sum32[b]);
   }
 }
 
@@ -114,7 +149,8 @@ HWY_AFTER_NAMESPACE();
 namespace mlxr::cpu {
 
 HWY_EXPORT(matmul_rows_target);
-HWY_EXPORT(quantize_column_target);
+HWY_EXPORT(activation_tile_target);
+HWY_EXPORT(quantize_tile_target);
 
 void matmul_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
                  float* out, int64_t out_stride, MatmulScratch& scratch) {
@@ -123,29 +159,38 @@ void matmul_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const A
   (w, row_begin, row_end, x, out, out_stride, scratch);
 }
 
-void quantize_activations(const float* x, int64_t stride, int64_t columns, int64_t k,
+int64_t activation_tile(const MatrixRef& w, int64_t columns) {
+  select_simd_level();
+  return HWY_DYNAMIC_DISPATCH(activation_tile_target)(w, columns);
+}
+
+void quantize_activations(const float* x, int64_t stride, int64_t columns, int64_t k, int64_t tile,
                           QuantizedActivations& out, ThreadPool& pool) {
   select_simd_level();
   out.columns = columns;
   out.k = k;
+  out.tile = tile;
   out.q.resize(static_cast<size_t>(columns * k));
   out.scales.resize(static_cast<size_t>(columns * (k / 32)));
   out.sum32.resize(out.scales.size());
   out.fsum32.resize(out.scales.size());
   out.sum16.resize(out.scales.size() * 2);
   out.fsum16.resize(out.scales.size() * 2);
+  const int64_t tiles = (columns + tile - 1) / tile;
   const auto quantize = [&](int64_t begin, int64_t end, int) {
-    for (int64_t c = begin; c < end; ++c) {
-      const int64_t b = c * (k / 32);
-      HWY_DYNAMIC_DISPATCH(quantize_column_target)
-      (x + c * stride, k, out.q.data() + c * k, out.scales.data() + b, out.sum32.data() + b,
-       out.sum16.data() + 2 * b, out.fsum32.data() + b, out.fsum16.data() + 2 * b);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t first = t * tile, blocks = first * (k / 32);
+      const Tile to{out.q.data() + first * k,      out.scales.data() + blocks,
+                    out.sum32.data() + blocks,     out.fsum32.data() + blocks,
+                    out.sum16.data() + 2 * blocks, out.fsum16.data() + 2 * blocks};
+      HWY_DYNAMIC_DISPATCH(quantize_tile_target)
+      (x + first * stride, stride, k / 32, std::min(tile, columns - first), to);
     }
   };
-  if (columns == 1) {
-    quantize(0, 1, 0);  // shorter than waking a thread
+  if (columns <= 8) {
+    quantize(0, tiles, 0);  // shorter than waking a thread
   } else {
-    pool.parallel_for(columns, 8, quantize);
+    pool.parallel_for(tiles, 4, quantize);
   }
 }
 

@@ -17,26 +17,28 @@ namespace mlxr::cpu::HWY_NAMESPACE {
 
 // Columns whose accumulators fit the registers beside a group's words.
 inline constexpr int kDotColumns = kParts == 1 ? 8 : 4;
+// Above this many, a panel that is unpacked once costs less than unpacking for each tile.
+inline constexpr int64_t kMaxDotColumns = 2 * kDotColumns;
 
 // Words first .. first + words of a chunk: one sub-block of C columns.
 template <class F, int first, int words, int C>
-HWY_INLINE void dot_sub_block(const uint8_t* chunk, const Column* columns, int64_t sub,
-                              const int8_t* const* a, const float* d, const float* m,
-                              VF (&acc)[C][kParts]) {
+HWY_INLINE void dot_sub_block(const uint8_t* chunk, const Columns& tile, int64_t sub,
+                              const float* d, const float* m, VF (&acc)[C][kParts]) {
   const DI di;
   const DF df;
   VI sums[C][kParts];
   for (int c = 0; c < C; ++c) {
     for (int p = 0; p < kParts; ++p) {
-      sums[c][p] = F::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -F::kOffset * columns[c].sums[sub]);
+      sums[c][p] =
+          F::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -F::kOffset * tile.sums[sub * C + c]);
     }
   }
   dot_words<typename F::DotKind, first, words, C, kParts>(
-      [&](int g, int p) HWY_ATTR { return F::word(chunk, g, p); }, a, sums);
+      [&](int g, int p) HWY_ATTR { return F::word(chunk, g, p); }, tile.q, sums);
   for (int p = 0; p < kParts; ++p) {
     const VF scale = hn::LoadU(df, d + kLanes * p);
     for (int c = 0; c < C; ++c) {
-      acc[c][p] = accumulate<F>(df, acc[c][p], sums[c][p], scale, m + kLanes * p, columns[c], sub);
+      acc[c][p] = accumulate<F, C>(df, acc[c][p], sums[c][p], scale, m + kLanes * p, tile, sub, c);
     }
   }
 }
@@ -75,15 +77,13 @@ class GroupCursor {
 
 // A group against C columns: out[c][row].
 template <class F, int C>
-HWY_NOINLINE void dot_group(const MatrixRef& w, const uint8_t* group, const Column* columns,
+HWY_NOINLINE void dot_group(const MatrixRef& w, const uint8_t* group, Columns tile,
                             float (*out)[kGroupRows]) {
   constexpr int kSubs = F::kSpan / F::kSub;
   constexpr int kChunk = 64 * F::kBits;
   const DF df;
   VF acc[C][kParts];
-  const int8_t* a[C];
   for (int c = 0; c < C; ++c) {
-    a[c] = columns[c].q;
     for (int p = 0; p < kParts; ++p) acc[c][p] = hn::Zero(df);
   }
   alignas(64) float d[kSubs * kGroupRows], m[kSubs * kGroupRows];
@@ -98,12 +98,12 @@ HWY_NOINLINE void dot_group(const MatrixRef& w, const uint8_t* group, const Colu
       const float* dj = d + j * (32 / F::kSub) * kGroupRows;
       const float* mj = m + j * (32 / F::kSub) * kGroupRows;
       if constexpr (F::kSub == 32) {
-        dot_sub_block<F, 0, 8, C>(chunk, columns, sub++, a, dj, mj, acc);
+        dot_sub_block<F, 0, 8, C>(chunk, tile, sub++, dj, mj, acc);
       } else {
-        dot_sub_block<F, 0, 4, C>(chunk, columns, sub++, a, dj, mj, acc);
-        dot_sub_block<F, 4, 4, C>(chunk, columns, sub++, a, dj + kGroupRows, mj + kGroupRows, acc);
+        dot_sub_block<F, 0, 4, C>(chunk, tile, sub++, dj, mj, acc);
+        dot_sub_block<F, 4, 4, C>(chunk, tile, sub++, dj + kGroupRows, mj + kGroupRows, acc);
       }
-      for (int c = 0; c < C; ++c) a[c] += 32;
+      tile.q += 32 * C;
     }
   }
   for (int c = 0; c < C; ++c) {
@@ -112,11 +112,11 @@ HWY_NOINLINE void dot_group(const MatrixRef& w, const uint8_t* group, const Colu
 }
 
 template <class F, int C = kDotColumns>
-HWY_INLINE void dot_group_n(int n, const MatrixRef& w, const uint8_t* group, const Column* columns,
+HWY_INLINE void dot_group_n(int n, const MatrixRef& w, const uint8_t* group, Columns tile,
                             float (*out)[kGroupRows]) {
   if constexpr (C > 0) {
-    if (n == C) return dot_group<F, C>(w, group, columns, out);
-    return dot_group_n<F, C - 1>(n, w, group, columns, out);
+    if (n == C) return dot_group<F, C>(w, group, tile, out);
+    return dot_group_n<F, C - 1>(n, w, group, tile, out);
   }
 }
 
@@ -129,10 +129,9 @@ void packed_dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
     const uint8_t* group = w.data + row / kGroupRows * group_bytes;
     const int64_t count = std::min<int64_t>(kGroupRows, row_end - row);
     for (int64_t c = 0; c < x.columns; c += kDotColumns) {
-      Column columns[kDotColumns];
+      const Columns tile = tile_at<F::kSub>(*x.quantized, c);
       const int n = static_cast<int>(std::min<int64_t>(kDotColumns, x.columns - c));
-      for (int i = 0; i < n; ++i) columns[i] = column_of<F::kSub>(*x.quantized, c + i);
-      dot_group_n<F>(n, w, group, columns, result);
+      dot_group_n<F>(n, w, group, tile, result);
       for (int i = 0; i < n; ++i) {
         std::copy_n(result[i], count, out + (c + i) * out_stride + row - row_begin);
       }
@@ -180,8 +179,6 @@ void packed_panel_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
 
 void packed_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
                  float* out, int64_t out_stride, MatmulScratch& scratch) {
-  // From here on a panel, unpacked once, costs less than unpacking again for each few columns.
-  constexpr int64_t kMaxDotColumns = 2 * kDotColumns;
   visit_packed(w, [&](auto format) {
     using F = decltype(format);
     if (x.columns <= kMaxDotColumns) {

@@ -27,7 +27,7 @@ HWY_INLINE hn::Vec<DI> dot(DI, hn::Vec<DI> acc, VW w, hn::Vec<DI> a) {
 }
 
 template <class F, class DI>
-HWY_INLINE hn::Vec<DI> remove_offset(DI di, hn::Vec<DI> sum, const Column& a, int64_t sub) {
+HWY_INLINE hn::Vec<DI> remove_offset(DI di, hn::Vec<DI> sum, const Columns& a, int64_t sub) {
   if constexpr (F::kOffset == 0)
     return sum;
   else
@@ -41,9 +41,13 @@ HWY_INLINE void prefetch(const uint8_t* p, int64_t bytes) {
     _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
 }
 
-// Rows row .. row + 7 against C columns. Weights are read as they lie and unpacked once.
+// Above this many columns, unpacking rows to a panel costs less than unpacking them for each four.
+inline constexpr int64_t kMaxRowDotColumns = 4;
+
+// Rows row .. row + 7 against C columns, each a tile of its own. Weights are read as they lie and
+// unpacked once.
 template <class F, int C>
-HWY_NOINLINE void dot_rows8(const MatrixRef& w, int64_t row, const Column* columns, int64_t k,
+HWY_NOINLINE void dot_rows8(const MatrixRef& w, int64_t row, const Columns* columns, int64_t k,
                             float (*out)[8]) {
   const DI32 di;
   const DF32 df;
@@ -61,20 +65,20 @@ HWY_NOINLINE void dot_rows8(const MatrixRef& w, int64_t row, const Column* colum
       VU8 q[8];
       for (int r = 0; r < 8; ++r) q[r] = F::load32(block + r * w.row_stride, j);
       for (int c = 0; c < C; ++c) {
-        const Column& a = columns[c];
+        const Columns& a = columns[c];
         const VI32 x{_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.q + chunk * 32))};
         VI32 t[8];
         for (int r = 0; r < 8; ++r) t[r] = dot<F>(di, hn::Zero(di), q[r], x);
         const HalfSums sums = reduce_halves(t);
         if constexpr (F::kSub == 32) {
           const VI32 sum = remove_offset<F>(di, hn::Add(sums.low, sums.high), a, chunk);
-          acc[c] = accumulate<F>(df, acc[c], sum, hn::Load(df, d[j]), m[j], a, chunk);
+          acc[c] = accumulate<F, 1>(df, acc[c], sum, hn::Load(df, d[j]), m[j], a, chunk, 0);
         } else {
           const int64_t sub = chunk * 2;
-          acc[c] = accumulate<F>(df, acc[c], remove_offset<F>(di, sums.low, a, sub),
-                                 hn::Load(df, d[2 * j]), m[2 * j], a, sub);
-          acc[c] = accumulate<F>(df, acc[c], remove_offset<F>(di, sums.high, a, sub + 1),
-                                 hn::Load(df, d[2 * j + 1]), m[2 * j + 1], a, sub + 1);
+          acc[c] = accumulate<F, 1>(df, acc[c], remove_offset<F>(di, sums.low, a, sub),
+                                    hn::Load(df, d[2 * j]), m[2 * j], a, sub, 0);
+          acc[c] = accumulate<F, 1>(df, acc[c], remove_offset<F>(di, sums.high, a, sub + 1),
+                                    hn::Load(df, d[2 * j + 1]), m[2 * j + 1], a, sub + 1, 0);
         }
       }
     }
@@ -93,9 +97,9 @@ void dot_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Acti
     const int64_t start = std::min(row, w.rows - 8);
     const int64_t count = std::min<int64_t>(8, row_end - row);
     for (int64_t c = 0; c < x.columns; c += kColumns) {
-      Column columns[kColumns];
+      Columns columns[kColumns];
       const int n = static_cast<int>(std::min<int64_t>(kColumns, x.columns - c));
-      for (int i = 0; i < n; ++i) columns[i] = column_of<F::kSub>(*x.quantized, c + i);
+      for (int i = 0; i < n; ++i) columns[i] = tile_at<F::kSub>(*x.quantized, c + i);
       switch (n) {
         case 1:
           dot_rows8<F, 1>(w, start, columns, x.k, result);

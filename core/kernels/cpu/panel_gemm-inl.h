@@ -69,16 +69,13 @@ struct PanelRoom {
 
 // out[c][16 g + row] of G groups and C columns.
 template <class K, int G, int C>
-HWY_NOINLINE void panel_tile(const Panel* panels, const Column* columns, int64_t k,
-                             float (*out)[kRowTile]) {
+HWY_NOINLINE void panel_tile(const Panel* panels, Columns tile, int64_t k, float (*out)[kRowTile]) {
   constexpr int P = G * kParts;
   constexpr int kWords = K::kSub / 4;
   const DI di;
   const DF df;
   VF acc[C][P];
-  const int8_t* a[C];
   for (int c = 0; c < C; ++c) {
-    a[c] = columns[c].q;
     for (int p = 0; p < P; ++p) acc[c][p] = hn::Zero(df);
   }
   int64_t at = 0;  // of the sub-block's bytes in a panel
@@ -87,23 +84,23 @@ HWY_NOINLINE void panel_tile(const Panel* panels, const Column* columns, int64_t
     for (int c = 0; c < C; ++c) {
       for (int p = 0; p < P; ++p) {
         sums[c][p] =
-            K::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -K::kOffset * columns[c].sums[sub]);
+            K::kOffset == 0 ? hn::Zero(di) : hn::Set(di, -K::kOffset * tile.sums[sub * C + c]);
       }
     }
     dot_words<typename K::DotKind, 0, kWords, C, P>(
         [&](int g, int p) HWY_ATTR {
           return hn::LoadU(DB(), panels[p / kParts].q + at + 64 * g + kVecBytes * (p % kParts));
         },
-        a, sums);
+        tile.q, sums);
+    tile.q += K::kSub * C;
     for (int p = 0; p < P; ++p) {
       const int64_t lane = sub * kGroupRows + kLanes * (p % kParts);
       const VF d = hn::LoadU(df, panels[p / kParts].scales + lane);
       const float* m = K::kHasMin ? panels[p / kParts].mins + lane : nullptr;
       for (int c = 0; c < C; ++c) {
-        acc[c][p] = accumulate<K>(df, acc[c][p], sums[c][p], d, m, columns[c], sub);
+        acc[c][p] = accumulate<K, C>(df, acc[c][p], sums[c][p], d, m, tile, sub, c);
       }
     }
-    for (int c = 0; c < C; ++c) a[c] += K::kSub;
   }
   for (int c = 0; c < C; ++c) {
     for (int p = 0; p < P; ++p) hn::StoreU(acc[c][p], df, out[c] + kLanes * p);
@@ -111,11 +108,11 @@ HWY_NOINLINE void panel_tile(const Panel* panels, const Column* columns, int64_t
 }
 
 template <class K, int G, int C = kTileColumns>
-HWY_INLINE void panel_tile_n(int n, const Panel* panels, const Column* columns, int64_t k,
+HWY_INLINE void panel_tile_n(int n, const Panel* panels, Columns tile, int64_t k,
                              float (*out)[kRowTile]) {
   if constexpr (C > 0) {
-    if (n == C) return panel_tile<K, G, C>(panels, columns, k, out);
-    return panel_tile_n<K, G, C - 1>(n, panels, columns, k, out);
+    if (n == C) return panel_tile<K, G, C>(panels, tile, k, out);
+    return panel_tile_n<K, G, C - 1>(n, panels, tile, k, out);
   }
 }
 
@@ -127,15 +124,14 @@ void panel_gemm(const PanelRoom<F>& room, int64_t rows, const ActivationView& x,
   alignas(64) float result[kTileColumns][kRowTile];
   const int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
   for (int64_t c = 0; c < x.columns; c += kTileColumns) {
-    Column columns[kTileColumns];
+    const Columns tile = tile_at<F::kSub>(*x.quantized, c);
     const int n = static_cast<int>(std::min<int64_t>(kTileColumns, x.columns - c));
-    for (int i = 0; i < n; ++i) columns[i] = column_of<F::kSub>(*x.quantized, c + i);
     for (int64_t g = 0; g < groups; g += kTileGroups) {
       Panel panels[kTileGroups];
       for (int i = 0; i < kTileGroups; ++i) {
         panels[i] = room.panel(std::min(g + i, groups - 1));  // a missing group repeats the last
       }
-      panel_tile_n<K, kTileGroups>(n, panels, columns, x.k, result);
+      panel_tile_n<K, kTileGroups>(n, panels, tile, x.k, result);
       const int64_t row = g * kGroupRows;
       const int64_t count = std::min<int64_t>(kTileGroups * kGroupRows, rows - row);
       for (int i = 0; i < n; ++i) std::copy_n(result[i], count, out + (c + i) * out_stride + row);

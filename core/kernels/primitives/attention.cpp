@@ -3,9 +3,9 @@
 #include "core/kernels/cpu/attention.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/kernels/cpu/elementwise.h"
+#include "core/kernels/cpu/kv_store.h"
 #include "core/kernels/primitives/cpu_primitive.h"
 #include "core/kernels/primitives/ops.h"
 
@@ -13,23 +13,54 @@ namespace mlxr {
 namespace mx = mlx::core;
 namespace {
 
-// One token's query rotated into `q`, its key and value stored.
-void store_token(const StepPlan& plan, const StepPlan::Slice& slice, int32_t i,
-                 const RopeParams& params, const cpu::KvLayerRef& kv, float* q, float* k,
-                 const float* v) {
-  const auto token = int64_t{slice.first} + i;
-  const int64_t pairs = plan.rotary_pairs;
-  const float* cos = plan.cos.data() + token * pairs;
-  const float* sin = plan.sin.data() + token * pairs;
-  for (int64_t h = 0; h < params.heads; ++h) {
-    cpu::rope(q + h * kv.head_dim, cos, sin, pairs, params.interleaved);
+// Tokens [begin, end) of a slice: queries rotated to `q_out`, keys and values stored.
+struct RopeStore {
+  const StepPlan& plan;
+  const RopeParams& params;
+  const cpu::KvLayerRef& kv;
+  const float *q, *k, *v;
+  float* q_out;
+
+  void operator()(const StepPlan::Slice& slice, int64_t begin, int64_t end) const {
+    thread_local AlignedBuffer<float> buffer;
+    const int64_t q_width = int64_t{params.heads} * kv.head_dim;
+    const int64_t kv_width = int64_t{kv.kv_heads} * kv.head_dim;
+    float* key = buffer.at_least(static_cast<size_t>(kv_width));
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t token = slice.first + i, position = slice.position + i;
+      std::copy_n(q + token * q_width, q_width, q_out + token * q_width);
+      std::copy_n(k + token * kv_width, kv_width, key);
+      rotate(q_out + token * q_width, params.heads, token);
+      rotate(key, kv.kv_heads, token);
+      const int32_t block = slice.blocks[static_cast<size_t>(position / plan.block_tokens)];
+      cpu::kv_store(kv, block, static_cast<int32_t>(position % plan.block_tokens), key,
+                    v + token * kv_width);
+    }
   }
-  for (int64_t h = 0; h < kv.kv_heads; ++h) {
-    cpu::rope(k + h * kv.head_dim, cos, sin, pairs, params.interleaved);
+
+  void rotate(float* heads, int32_t count, int64_t token) const {
+    const int64_t pairs = plan.rotary_pairs;
+    for (int32_t h = 0; h < count; ++h) {
+      cpu::rope(heads + int64_t{h} * kv.head_dim, plan.cos.data() + token * pairs,
+                plan.sin.data() + token * pairs, pairs, params.interleaved);
+    }
   }
-  const int64_t position = slice.position + i;
-  const int32_t block = slice.blocks[static_cast<size_t>(position / plan.block_tokens)];
-  cpu::kv_store(kv, block, static_cast<int32_t>(position % plan.block_tokens), k, v);
+};
+
+// A thread takes whole KV blocks: two that store into one would fight for its cache lines.
+void rope_store_slice(const StepPlan::Slice& slice, const RopeStore& store, ThreadPool& threads) {
+  const int64_t tokens = store.plan.block_tokens;
+  if (slice.count < 16) {
+    store(slice, 0, slice.count);
+    return;
+  }
+  const int64_t first_block = slice.position / tokens;
+  const int64_t last_block = (slice.position + slice.count - 1) / tokens + 1;
+  threads.parallel_for(last_block - first_block, 1, [&](int64_t begin, int64_t end, int) {
+    const int64_t from = (first_block + begin) * tokens - slice.position;
+    const int64_t to = (first_block + end) * tokens - slice.position;
+    store(slice, std::max<int64_t>(0, from), std::min<int64_t>(to, slice.count));
+  });
 }
 
 class RopeKvStore : public CpuPrimitive {
@@ -46,25 +77,9 @@ class RopeKvStore : public CpuPrimitive {
     allocate(outputs);
     enqueue([threads = threads_, params = params_, layer = layer_, plan = plan_,
              q = floats(inputs[0]), k = floats(inputs[1]), v = floats(inputs[2]),
-             out = floats(outputs[0]), q_width = inputs[0].shape(-1),
-             kv_width = inputs[1].shape(-1)] {
-      const auto store = [&](const StepPlan::Slice& slice, int32_t i) {
-        thread_local std::vector<float> key;
-        const auto token = int64_t{slice.first} + i;
-        key.assign(k + token * kv_width, k + (token + 1) * kv_width);
-        float* q_out = out + token * q_width;
-        std::memcpy(q_out, q + token * q_width, static_cast<size_t>(q_width) * sizeof(float));
-        store_token(*plan, slice, i, params, layer.ref, q_out, key.data(), v + token * kv_width);
-      };
-      for (const StepPlan::Slice& slice : plan->slices) {
-        if (slice.count < 16) {
-          for (int32_t i = 0; i < slice.count; ++i) store(slice, i);
-          continue;
-        }
-        threads->parallel_for(slice.count, 8, [&](int64_t begin, int64_t end, int) {
-          for (int64_t i = begin; i < end; ++i) store(slice, static_cast<int32_t>(i));
-        });
-      }
+             out = floats(outputs[0])] {
+      const RopeStore store{*plan, params, layer.ref, q, k, v, out};
+      for (const StepPlan::Slice& slice : plan->slices) rope_store_slice(slice, store, *threads);
     });
   }
   const char* name() const override { return "rope_kv_pack_store"; }
@@ -89,30 +104,21 @@ class Attention : public CpuPrimitive {
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
     enqueue([threads = threads_, params = params_, layer = layer_, plan = plan_,
-             q = floats(inputs[0]), out = floats(outputs[0]), width = inputs[0].shape(-1)] {
-      // A piece of work is up to kChunk queries of one KV head: they share the widened block.
-      constexpr int32_t kChunk = 16;
-      struct Piece {
-        const StepPlan::Slice* slice;
-        int32_t begin, kv_head;
-      };
-      std::vector<Piece> pieces;
+             sinks = inputs.size() > 1 ? floats(inputs[1]) : nullptr, q = floats(inputs[0]),
+             out = floats(outputs[0]), width = inputs[0].shape(-1)] {
+      // Of the stream's thread, kept from call to call: a decode step must not allocate.
+      thread_local cpu::AttentionWorkspace workspace;
+      thread_local std::vector<cpu::AttentionSequence> sequences;
+      sequences.clear();
       for (const StepPlan::Slice& slice : plan->slices) {
-        for (int32_t begin = 0; begin < slice.count; begin += kChunk) {
-          for (int32_t h = 0; h < layer.ref.kv_heads; ++h) pieces.push_back({&slice, begin, h});
-        }
+        sequences.push_back({.first = slice.first,
+                             .count = slice.count,
+                             .position = slice.position,
+                             .blocks = slice.blocks.data()});
       }
-      const auto run = [&](int64_t first, int64_t last, int) {
-        thread_local cpu::AttentionScratch scratch;
-        for (int64_t i = first; i < last; ++i) {
-          const Piece& p = pieces[static_cast<size_t>(i)];
-          const int64_t at = static_cast<int64_t>(p.slice->first + p.begin) * width;
-          cpu::attention(layer.ref, params, p.kv_head, q + at, width,
-                         std::min(kChunk, p.slice->count - p.begin), p.slice->position + p.begin,
-                         p.slice->blocks, out + at, scratch);
-        }
-      };
-      threads->parallel_for(static_cast<int64_t>(pieces.size()), 1, run);
+      cpu::AttentionParams with_sinks = params;
+      with_sinks.sinks = sinks;
+      cpu::attention(layer.ref, with_sinks, sequences, q, width, out, *threads, workspace);
     });
   }
   const char* name() const override { return "attention_fused"; }
@@ -136,9 +142,12 @@ mx::array rope_kv_pack_store(const mx::array& q, const mx::array& k, const mx::a
 
 mx::array attention_fused(const mx::array& q, const cpu::AttentionParams& params,
                           const KvLayer& layer, std::shared_ptr<const StepPlan> plan,
-                          const KernelContext& context) {
+                          const KernelContext& context, const std::optional<mx::array>& sinks) {
+  std::vector<mx::array> inputs{q};
+  if (sinks) inputs.push_back(*sinks);
   return mx::array(q.shape(), mx::float32,
-                   std::make_shared<Attention>(context, params, layer, std::move(plan)), {q});
+                   std::make_shared<Attention>(context, params, layer, std::move(plan)),
+                   std::move(inputs));
 }
 
 }  // namespace mlxr

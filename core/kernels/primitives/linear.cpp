@@ -16,6 +16,7 @@ namespace {
 struct Job {
   cpu::MatrixRef matrix;
   const float* bias = nullptr;
+  cpu::ActivationView x;
   float* out = nullptr;  // [tokens, matrix.rows]
 };
 
@@ -30,29 +31,42 @@ Scratch& worker_scratch() {
   return scratch;
 }
 
-cpu::QuantizedActivations& stream_activations() {
-  thread_local cpu::QuantizedActivations activations;
-  return activations;
-}
+// The views that the jobs of one input need: its int8 form is made once for all that want the same
+// tiles, which is all of them unless some are packed and some are not.
+class Activations {
+ public:
+  Activations(const float* x, int64_t tokens, int64_t k, ThreadPool& threads)
+      : threads_(threads),
+        plain_{.x = x, .stride = k, .columns = tokens, .k = k, .quantized = nullptr} {}
 
-cpu::ActivationView prepare(const float* x, int64_t tokens, int64_t k, bool quantize,
-                            ThreadPool& threads) {
-  cpu::ActivationView view{.x = x, .stride = k, .columns = tokens, .k = k, .quantized = nullptr};
-  if (quantize) {
-    auto& quantized = stream_activations();
-    cpu::quantize_activations(x, k, tokens, k, quantized, threads);
-    view.quantized = &quantized;
+  cpu::ActivationView view_for(const cpu::MatrixRef& matrix) {
+    if (!cpu::needs_quantized_activations(matrix)) return plain_;
+    thread_local cpu::QuantizedActivations forms[2];
+    const int64_t tile = cpu::activation_tile(matrix, plain_.columns);
+    int i = 0;
+    while (i < made_ && forms[i].tile != tile) ++i;
+    if (i == made_) {
+      made_ = ++i;
+      cpu::quantize_activations(plain_.x, plain_.stride, plain_.columns, plain_.k, tile, forms[--i],
+                                threads_);
+    }
+    cpu::ActivationView view = plain_;
+    view.quantized = &forms[i];
+    return view;
   }
-  return view;
-}
+
+ private:
+  ThreadPool& threads_;
+  cpu::ActivationView plain_;
+  int made_ = 0;
+};
 
 // Rows [begin, end) of one product with its bias; `out` is where row `begin` of the first token
 // goes.
-void run_tile(const Job& job, int64_t begin, int64_t end, const cpu::ActivationView& x, float* out,
-              int64_t stride) {
-  cpu::matmul_rows(job.matrix, begin, end, x, out, stride, worker_scratch().matmul);
+void run_tile(const Job& job, int64_t begin, int64_t end, float* out, int64_t stride) {
+  cpu::matmul_rows(job.matrix, begin, end, job.x, out, stride, worker_scratch().matmul);
   if (job.bias == nullptr) return;
-  for (int64_t t = 0; t < x.columns; ++t) {
+  for (int64_t t = 0; t < job.x.columns; ++t) {
     cpu::add(out + t * stride, job.bias + begin, end - begin, out + t * stride);
   }
 }
@@ -67,7 +81,7 @@ int64_t tile_grain(const cpu::MatrixRef& m) {
 }
 
 // The row tiles of several matrices as one loop, so that threads do not wait between them.
-void run_jobs(const std::vector<Job>& jobs, const cpu::ActivationView& x, ThreadPool& threads) {
+void run_jobs(const std::vector<Job>& jobs, ThreadPool& threads) {
   int64_t total = 0;
   for (const Job& job : jobs) total += tiles_of(job.matrix.rows);
   threads.parallel_for(total, tile_grain(jobs[0].matrix), [&](int64_t begin, int64_t end, int) {
@@ -76,7 +90,7 @@ void run_jobs(const std::vector<Job>& jobs, const cpu::ActivationView& x, Thread
       const int64_t first = std::max<int64_t>(begin, 0), last = std::min(end, tiles);
       if (first < last) {
         const int64_t row = first * cpu::kRowTile;
-        run_tile(job, row, std::min(last * cpu::kRowTile, job.matrix.rows), x, job.out + row,
+        run_tile(job, row, std::min(last * cpu::kRowTile, job.matrix.rows), job.out + row,
                  job.matrix.rows);
       }
       begin -= tiles;
@@ -87,16 +101,16 @@ void run_jobs(const std::vector<Job>& jobs, const cpu::ActivationView& x, Thread
 }
 
 // Silu(gate) * up a tile at a time: the up tile lives in a scratch that stays in the cache.
-void run_swiglu(const Job& gate, const Job& up, const cpu::ActivationView& x, ThreadPool& threads) {
+void run_swiglu(const Job& gate, const Job& up, ThreadPool& threads) {
   const int64_t rows = gate.matrix.rows;
   threads.parallel_for(tiles_of(rows), 1, [&](int64_t first, int64_t last, int) {
     for (int64_t tile = first; tile < last; ++tile) {
       const int64_t begin = tile * cpu::kRowTile, end = std::min(begin + cpu::kRowTile, rows);
-      run_tile(gate, begin, end, x, gate.out + begin, rows);
+      run_tile(gate, begin, end, gate.out + begin, rows);
       std::vector<float>& tile_of_up = worker_scratch().tile;
-      tile_of_up.resize(static_cast<size_t>(x.columns * cpu::kRowTile));
-      run_tile(up, begin, end, x, tile_of_up.data(), cpu::kRowTile);
-      for (int64_t t = 0; t < x.columns; ++t) {
+      tile_of_up.resize(static_cast<size_t>(up.x.columns * cpu::kRowTile));
+      run_tile(up, begin, end, tile_of_up.data(), cpu::kRowTile);
+      for (int64_t t = 0; t < up.x.columns; ++t) {
         cpu::swiglu(gate.out + t * rows + begin, tile_of_up.data() + t * cpu::kRowTile,
                     end - begin);
       }
@@ -116,22 +130,22 @@ class Linear : public CpuPrimitive {
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate(outputs);
     std::vector<Job> jobs;
-    bool quantize = false;
     for (size_t i = 0; i < weights_->size(); ++i) {
       const LinearWeight& w = (*weights_)[i];
       jobs.push_back({.matrix = w.weight.ref,
                       .bias = w.bias ? floats(*w.bias) : nullptr,
+                      .x = {},
                       .out = i < outputs.size() ? floats(outputs[i]) : nullptr});
-      quantize = quantize || cpu::needs_quantized_activations(w.weight.ref);
     }
     enqueue([threads = threads_, weights = weights_, swiglu = swiglu_, jobs = std::move(jobs),
-             quantize, x = floats(inputs[0]), tokens = inputs[0].shape(0),
-             k = inputs[0].shape(-1)] {
-      const cpu::ActivationView view = prepare(x, tokens, k, quantize, *threads);
+             x = floats(inputs[0]), tokens = inputs[0].shape(0),
+             k = inputs[0].shape(-1)]() mutable {
+      Activations activations(x, tokens, k, *threads);
+      for (Job& job : jobs) job.x = activations.view_for(job.matrix);
       if (swiglu) {
-        run_swiglu(jobs[0], jobs[1], view, *threads);
+        run_swiglu(jobs[0], jobs[1], *threads);
       } else {
-        run_jobs(jobs, view, *threads);
+        run_jobs(jobs, *threads);
       }
     });
   }

@@ -69,9 +69,11 @@ mlx::core::array rope_kv_pack_store(const mlx::core::array& q, const mlx::core::
                                     const KvLayer& layer, std::shared_ptr<const StepPlan> plan,
                                     const KernelContext& context);
 
-// Causal attention of every slice over its own blocks: [tokens, heads * head_dim].
+// Causal attention of every slice over its own blocks: [tokens, heads * head_dim]. `sinks` is
+// float32 [heads] (params.sinks is not used).
 mlx::core::array attention_fused(const mlx::core::array& q, const cpu::AttentionParams& params,
                                  const KvLayer& layer, std::shared_ptr<const StepPlan> plan,
-                                 const KernelContext& context);
+                                 const KernelContext& context,
+                                 const std::optional<mlx::core::array>& sinks = std::nullopt);
 
 }  // namespace mlxr

@@ -24,7 +24,7 @@ std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks) {
     char* k = static_cast<char*>(memory) + 2 * i * half_layer;
     layers.push_back({.ref = {.k = k,
                               .v = k + half_layer,
-                              .f16 = shape.f16,
+                              .type = shape.type,
                               .kv_heads = shape.kv_heads,
                               .head_dim = shape.head_dim,
                               .block_tokens = shape.block_tokens},

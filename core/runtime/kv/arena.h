@@ -15,11 +15,11 @@ struct ArenaShape {
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
   int32_t block_tokens = 0;
-  bool f16 = true;  // else float32
+  KvType type = KvType::kF16;
 
   // Keys and values of one block in every layer.
   int64_t block_bytes() const {
-    return int64_t{2} * layers * kv_heads * head_dim * block_tokens * (f16 ? 2 : 4);
+    return int64_t{2} * layers * kv_heads * cpu::kv_region_bytes(type, head_dim, block_tokens);
   }
 };
 

@@ -55,7 +55,8 @@ std::vector<float> product(const cpu::MatrixRef& w, const std::vector<float>& x,
   cpu::ActivationView view{
       .x = x.data(), .stride = w.cols, .columns = columns, .k = w.cols, .quantized = nullptr};
   if (cpu::needs_quantized_activations(w)) {
-    cpu::quantize_activations(x.data(), w.cols, columns, w.cols, quantized, pool);
+    cpu::quantize_activations(x.data(), w.cols, columns, w.cols, cpu::activation_tile(w, columns),
+                              quantized, pool);
     view.quantized = &quantized;
   }
   std::vector<float> out(static_cast<size_t>(columns * w.rows), NAN);
@@ -187,7 +188,8 @@ TEST(Matmul, UnalignedWeightsGiveTheSameBits) {
     ref.data = reinterpret_cast<const uint8_t*>(moved.data() + 1);
     if (testing::is_float16_or_32(w.format)) continue;  // floats are aligned in every file
     cpu::QuantizedActivations quantized;
-    cpu::quantize_activations(x.data(), w.cols, 6, w.cols, quantized, pool);
+    cpu::quantize_activations(x.data(), w.cols, 6, w.cols, cpu::activation_tile(ref, 6), quantized,
+                              pool);
     const cpu::ActivationView view{
         .x = x.data(), .stride = w.cols, .columns = 6, .k = w.cols, .quantized = &quantized};
     std::vector<float> out(expected.size());
@@ -253,7 +255,7 @@ TEST(QuantizeActivations, KeepsTheContractForHardInputs) {
   x[64] = -3.0e38f;
   x[65] = 1.0f;
   cpu::QuantizedActivations q;
-  cpu::quantize_activations(x.data(), 96, 1, 96, q, pool);
+  cpu::quantize_activations(x.data(), 96, 1, 96, 1, q, pool);
   EXPECT_EQ(q.scales[0], 0.0f);
   EXPECT_EQ(q.sum32[0], 0);
   for (int8_t v : q.q) EXPECT_GE(v, -127);

@@ -171,7 +171,7 @@ TEST_F(ConfigTest, WrongValuesNameFileLineAndWhatIsAllowed) {
       {"port: eighty\n",
        "bad.yaml:1: \"port\" is \"eighty\"; it must be a whole number from 0 to 65535"},
       {"\nport: 70000\n", "bad.yaml:2: \"port\" is \"70000\""},
-      {"kv_type: q8\n", "it must be one of f16, f32"},
+      {"kv_type: q8\n", "it must be one of f32, f16, bf16, q8_0, q4_0, fp8"},
       {"kv_bytes: lots\n", "a size such as 2GiB"},
       {"host: 0.0.0.0\n", "a loopback address"},
       {"port: [1, 2]\n", "\"port\" is a list; it must be one value"},
