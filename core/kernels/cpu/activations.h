@@ -43,10 +43,14 @@ struct ActivationView {
 };
 
 // True for formats whose rows, as they lie in the file, have a kernel that multiplies blocks of
-// int8; rows of others are decoded to float32. Every packed matrix has one.
+// int8, which only x86 has; rows of others are decoded to float32. Every packed matrix has one.
 constexpr bool has_row_kernel(QuantFormat format) {
+#if defined(__x86_64__)
   return (format >= QuantFormat::kQ4_0 && format <= QuantFormat::kQ6_K) ||
          format == QuantFormat::kMlxAffine;
+#else
+  return false;
+#endif
 }
 
 // True when products of this matrix read the int8 form.
