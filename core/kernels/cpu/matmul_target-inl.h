@@ -44,6 +44,10 @@ void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
       return float_rows<LoadF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
     case QuantFormat::kBF16:
       return float_rows<LoadBF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
+    case QuantFormat::kF8_E4M3:
+      return float_rows<LoadF8E4M3>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
+    case QuantFormat::kF8_E5M2:
+      return float_rows<LoadF8E5M2>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
     default:
       break;
   }

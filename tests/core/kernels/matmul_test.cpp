@@ -129,7 +129,8 @@ TEST(Matmul, MatchesFloat64ForEveryFormatAndOddSizes) {
 }
 
 TEST(Matmul, FloatFormatsTakeAnyNumberOfColumnsOfWeights) {
-  for (QuantFormat f : {QuantFormat::kF32, QuantFormat::kF16, QuantFormat::kBF16}) {
+  for (QuantFormat f : {QuantFormat::kF32, QuantFormat::kF16, QuantFormat::kBF16,
+                        QuantFormat::kF8_E4M3, QuantFormat::kF8_E5M2}) {
     for (int64_t cols : {1, 5, 15, 17, 80, 101}) {
       expect_matches_reference(random_weight(f, 13, cols, 5), 7);
     }
@@ -244,6 +245,27 @@ TEST(Matmul, EveryByteIsAScale) {
       }
       // The scale times the activations' is rounded to a subnormal number for the smallest.
       ASSERT_NEAR(out[static_cast<size_t>(r)], expected, 2e-6 * magnitude + 1e-40) << r;
+    }
+  }
+}
+
+// Each byte a row of its own, long enough for whole vectors and a rest.
+TEST(Matmul, EveryByteIsAnFp8Weight) {
+  ThreadPool pool(1);
+  for (QuantFormat format : {QuantFormat::kF8_E4M3, QuantFormat::kF8_E5M2}) {
+    RandomWeight w{.format = format, .rows = 256, .cols = 21};
+    for (int64_t i = 0; i < w.rows * w.cols; ++i) w.bytes.push_back(std::byte(i / w.cols));
+    const std::vector<float> ones(static_cast<size_t>(w.cols), 1.0f);
+    const auto out = product(w.ref(), ones, 1, pool);
+    std::vector<float> row(static_cast<size_t>(w.cols));
+    for (int64_t r = 0; r < w.rows; ++r) {
+      dequantize_row(w.view(), r, row.data());
+      const float sum = out[static_cast<size_t>(r)];
+      if (std::isnan(row[0])) {
+        ASSERT_TRUE(std::isnan(sum)) << format_name(w.view()) << " byte " << r;
+      } else {
+        ASSERT_EQ(sum, 21.0f * row[0]) << format_name(w.view()) << " byte " << r;
+      }
     }
   }
 }
