@@ -97,10 +97,14 @@ void pack(benchmark::State& state, const std::string& format) {
 }
 
 void register_all() {
-  const char* formats[] = {"F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
-                           "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "MLX4", "MLX8"};
+  const char* formats[] = {"F16",     "BF16",  "F8_E4M3", "F8_E5M2", "Q4_0",   "Q4_1",
+                           "Q5_0",    "Q5_1",  "Q8_0",    "Q2_K",    "Q3_K",   "Q4_K",
+                           "Q5_K",    "Q6_K",  "Q8_K",    "IQ2_XXS", "IQ2_XS", "IQ2_S",
+                           "IQ3_XXS", "IQ3_S", "IQ1_S",   "IQ1_M",   "IQ4_NL", "IQ4_XS",
+                           "TQ1_0",   "TQ2_0", "MXFP4",   "NVFP4",   "MLX4",   "MLX8"};
   for (const std::string format : formats) {
     for (bool packed : {true, false}) {
+      if (packed && format.starts_with("F8")) continue;
       const std::string name = format + (packed ? "/packed/" : "/rows/");
       const auto add = [&](const char* what, int64_t rows, int64_t cols, int64_t columns) {
         benchmark::RegisterBenchmark((name + what).c_str(), multiply, format, packed, rows, cols,

@@ -15,6 +15,7 @@ DEBIAN_PACKAGES=(build-essential cmake ninja-build pkg-config python3 python3-ve
   ca-certificates libboost-dev libhwy-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
   nlohmann-json3-dev libcurl4-openssl-dev libedit-dev libgtest-dev)
 DEBIAN_DEV_PACKAGES=(clang-format clang-tidy libbenchmark-dev)
+DEBIAN_NEON_PACKAGES=(g++-aarch64-linux-gnu qemu-user googletest) # scripts/test_neon.sh
 BREW_PACKAGES=(cmake ninja pkg-config python boost highway yaml-cpp cli11 spdlog fmt nlohmann-json
   googletest)
 BREW_DEV_PACKAGES=(clang-format llvm google-benchmark)
@@ -128,7 +129,10 @@ case $SYSTEM in
     have apt-get || die "this script installs with apt-get (Debian 12 or newer) or Homebrew (macOS).
 On another system, install by hand what scripts/setup.sh lists, then run scripts/build.sh."
     install_debian "${DEBIAN_PACKAGES[@]}"
-    if [ "$DEV" = yes ]; then install_debian "${DEBIAN_DEV_PACKAGES[@]}"; fi
+    if [ "$DEV" = yes ]; then
+      if [ "$(uname -m)" = x86_64 ]; then DEBIAN_DEV_PACKAGES+=("${DEBIAN_NEON_PACKAGES[@]}"); fi
+      install_debian "${DEBIAN_DEV_PACKAGES[@]}"
+    fi
     ;;
   Darwin)
     install_brew "${BREW_PACKAGES[@]}"

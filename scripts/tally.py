@@ -68,6 +68,10 @@ def count(results, suite):
         return count_gtest(results, "release", [f"mlxr-{suite}-tests"])
     if suite in ("avx2", "generic"):
         return count_gtest(results, suite, ["mlxr-core-tests"])
+    if suite == "neon":
+        levels = ("neon", "neon-dotprod", "neon-i8mm")
+        counts = (count_gtest(results, level, ["mlxr-neon-tests"]) for level in levels)
+        return sum(counts, Count())
     if suite in ("asan", "tsan"):
         return count_gtest(results, suite, ["mlxr-core-tests", "mlxr-daemon-tests"])
     if suite in ("pytest", "scores"):

@@ -2,8 +2,8 @@
 # Runs every test. Sets up and builds first; a fresh clone on a bare Debian 12 is enough.
 #
 #   scripts/test.sh              everything
-#   scripts/test.sh SUITE...     only these: core avx2 generic daemon text-ffi parity pytest scores lint
-#                                asan tsan
+#   scripts/test.sh SUITE...     only these: core avx2 generic neon daemon text-ffi parity pytest scores
+#                                lint asan tsan (neon: on x86-64 Linux, in QEMU)
 #
 # The last lines say what each suite counted and, at the very end, how many passed and failed.
 # Results and logs lie in build/test-results.
@@ -12,6 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT" || exit 1
 
 ALL=(core avx2 generic daemon text-ffi parity pytest scores lint asan tsan)
+if [ "$(uname -sm)" = 'Linux x86_64' ]; then ALL+=(neon); fi
 SUITES=("$@")
 if [ ${#SUITES[@]} -eq 0 ]; then SUITES=("${ALL[@]}"); fi
 for name in "${SUITES[@]}"; do
@@ -56,6 +57,7 @@ simd() {
 }
 suite_avx2() { simd avx2; }
 suite_generic() { simd generic; }
+suite_neon() { scripts/test_neon.sh; }
 suite_daemon() { gtest mlxr-daemon-tests; }
 suite_text-ffi() {
   CARGO_TARGET_DIR=$ROOT/build/cargo cargo test --release --locked \

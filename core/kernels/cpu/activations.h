@@ -43,14 +43,21 @@ struct ActivationView {
   const float* tiles = nullptr;  // float32 in tiles, for packed float weights
 };
 
-// True when `format` has a kernel on its integer blocks; others are decoded to float32.
-constexpr bool has_block_kernel(QuantFormat format) {
+// True for formats whose rows, as they lie in the file, have a kernel that multiplies blocks of
+// int8, which only x86 has; rows of others are decoded to float32.
+constexpr bool has_row_kernel(QuantFormat format) {
+#if defined(__x86_64__)
   return (format >= QuantFormat::kQ4_0 && format <= QuantFormat::kQ6_K) ||
          format == QuantFormat::kMlxAffine;
+#else
+  return false;
+#endif
 }
 
-// True when matrices of this format read the int8 form.
-constexpr bool needs_quantized_activations(QuantFormat format) { return has_block_kernel(format); }
+// True when products of this matrix read the int8 form.
+constexpr bool needs_quantized_activations(const MatrixRef& w) {
+  return w.packed ? !is_float(w.format) : has_row_kernel(w.format);
+}
 
 // Float columns in tiles of [k][C], as QuantizedActivations::q: what packed float weights read.
 void tile_activations(const float* x, int64_t stride, int64_t columns, int64_t k, int64_t tile,

@@ -18,6 +18,8 @@
 
 #if HWY_ARCH_X86
 #include <immintrin.h>
+#elif HWY_ARCH_ARM_A64
+#include <arm_neon.h>
 #endif
 
 #if MLXR_PACKED_PATH
@@ -92,6 +94,22 @@ HWY_INLINE VI dot4(VI sum, VB w, VI a) {
   return widen_pairs(sum, pairs<D>(w, a));
 }
 
+#elif HWY_TARGET == HWY_NEON && MLXR_DOTPROD
+template <class D>
+HWY_INLINE VI dot4(VI sum, VB w, VI a) {
+  return VI{vdotq_s32(sum.raw, vreinterpretq_s8_u8(w.raw), vreinterpretq_s8_s32(a.raw))};
+}
+
+#elif HWY_TARGET == HWY_NEON
+// Two products of bytes fit 16 bits: 2 x 128 x 127 < 32768. Narrow values are below 128: signed and
+// unsigned agree.
+template <class D>
+HWY_INLINE VI dot4(VI sum, VB w, VI a) {
+  const int8x16_t x = vreinterpretq_s8_u8(w.raw), y = vreinterpretq_s8_s32(a.raw);
+  const int16x8_t pairs = vpaddq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)), vmull_high_s8(x, y));
+  return VI{vpadalq_s16(sum.raw, pairs)};
+}
+
 #else
 template <class D>
 HWY_INLINE VI dot4(VI sum, VB w, VI a) {
@@ -113,9 +131,9 @@ HWY_INLINE VI dot4(VI sum, VB w, VI a) {
 
 // sums[c][p] += the products of `words` words, beginning at word `first`, with the C columns of a
 // tile ([word][C][4]; `a` points at word 0). load(g, p) is word g of vector p of P.
+#if HWY_TARGET == HWY_AVX2
 template <class D, int first, int words, int C, int P, class Load>
 HWY_INLINE void dot_words(const Load& load, const int8_t* a, VI (&sums)[C][P]) {
-#if HWY_TARGET == HWY_AVX2
   constexpr int flush = kWordsPerFlush<D> < words ? kWordsPerFlush<D> : words;
   HWY_UNROLL(8)
   for (int g0 = first; g0 < first + words; g0 += flush) {
@@ -136,7 +154,53 @@ HWY_INLINE void dot_words(const Load& load, const int8_t* a, VI (&sums)[C][P]) {
       for (int p = 0; p < P; ++p) sums[c][p] = widen_pairs(sums[c][p], partial[c][p]);
     }
   }
+}
+
+#elif HWY_TARGET == HWY_NEON && MLXR_I8MM
+// An instruction adds to sums of two rows by two columns, eight bytes of each. A column without a
+// partner takes dot products.
+template <class D, int first, int words, int C, int P, class Load>
+HWY_INLINE void dot_words(const Load& load, const int8_t* a, VI (&sums)[C][P]) {
+  constexpr int kPairs = C / 2;
+  int32x4_t square[kPairs + 1][P][2];  // rows 0 and 1, rows 2 and 3 of a vector; + 1 for C of 1
+  for (int c = 0; c < kPairs; ++c) {
+    for (int p = 0; p < P; ++p) square[c][p][0] = square[c][p][1] = vdupq_n_s32(0);
+  }
+  HWY_UNROLL(4)
+  for (int g = first; g < first + words; g += 2) {
+    const int8_t *x0 = a + 4 * g * C, *x1 = x0 + 4 * C;  // words g and g + 1
+    int8x16_t rows[P][2];
+    for (int p = 0; p < P; ++p) {
+      const VI w0 = hn::BitCast(DI(), load(g, p)), w1 = hn::BitCast(DI(), load(g + 1, p));
+      rows[p][0] = vreinterpretq_s8_s32(vzip1q_s32(w0.raw, w1.raw));
+      rows[p][1] = vreinterpretq_s8_s32(vzip2q_s32(w0.raw, w1.raw));
+      if constexpr (C % 2 != 0) {
+        VI& sum = sums[C - 1][p];
+        sum = dot4<D>(sum, hn::BitCast(DB(), w0), broadcast4(x0 + 4 * (C - 1)));
+        sum = dot4<D>(sum, hn::BitCast(DB(), w1), broadcast4(x1 + 4 * (C - 1)));
+      }
+    }
+    for (int c = 0; c < kPairs; ++c) {
+      const int32x2_t y0 = vreinterpret_s32_s8(vld1_s8(x0 + 8 * c));
+      const int32x2_t y1 = vreinterpret_s32_s8(vld1_s8(x1 + 8 * c));
+      const int8x16_t x = vreinterpretq_s8_s32(vcombine_s32(vzip1_s32(y0, y1), vzip2_s32(y0, y1)));
+      for (int p = 0; p < P; ++p) {
+        for (int h = 0; h < 2; ++h) square[c][p][h] = vmmlaq_s32(square[c][p][h], rows[p][h], x);
+      }
+    }
+  }
+  for (int c = 0; c < kPairs; ++c) {
+    for (int p = 0; p < P; ++p) {
+      VI &even = sums[2 * c][p], &odd = sums[2 * c + 1][p];
+      even.raw = vaddq_s32(even.raw, vuzp1q_s32(square[c][p][0], square[c][p][1]));
+      odd.raw = vaddq_s32(odd.raw, vuzp2q_s32(square[c][p][0], square[c][p][1]));
+    }
+  }
+}
+
 #else
+template <class D, int first, int words, int C, int P, class Load>
+HWY_INLINE void dot_words(const Load& load, const int8_t* a, VI (&sums)[C][P]) {
   HWY_UNROLL(8)
   for (int g = first; g < first + words; ++g) {
     VB w[P];
@@ -146,8 +210,8 @@ HWY_INLINE void dot_words(const Load& load, const int8_t* a, VI (&sums)[C][P]) {
       for (int p = 0; p < P; ++p) sums[c][p] = dot4<D>(sums[c][p], w[p], x);
     }
   }
-#endif
 }
+#endif
 
 }  // namespace mlxr::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
 #include "core/formats/weight_view.h"
+#include "core/kernels/cpu/matmul_neon.h"
 #include "core/kernels/cpu/simd_level.h"
 
 #ifndef MLXR_MATMUL_ONCE
@@ -31,86 +32,10 @@ struct Tile {
 #define HWY_TARGET_INCLUDE "core/kernels/cpu/matmul.cpp"
 #include "hwy/foreach_target.h"
 // After foreach_target: included anew for each target.
-#include "core/kernels/cpu/matmul_float-inl.h"
-#include "core/kernels/cpu/matmul_packed-inl.h"
-#include "core/kernels/cpu/matmul_packed_float-inl.h"
-#include "core/kernels/cpu/matmul_rows-inl.h"
-#include "hwy/highway.h"
+#include "core/kernels/cpu/matmul_target-inl.h"
 
 MLXR_BEFORE_NAMESPACE();
 namespace mlxr::cpu::HWY_NAMESPACE {
-
-// Decodes rows to float32 one tile at a time: the path of targets and shapes without a vector
-// kernel.
-void decoded_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
-                  float* out, int64_t out_stride, MatmulScratch& scratch) {
-  scratch.floats.resize(static_cast<size_t>(kFloatRows * w.cols));
-  const int64_t stride = w.cols * static_cast<int64_t>(sizeof(float));
-  for (int64_t row = row_begin; row < row_end; row += kFloatRows) {
-    const int64_t rows = std::min<int64_t>(kFloatRows, row_end - row);
-    for (int64_t r = 0; r < rows; ++r) decode_row(w, row + r, scratch.floats.data() + r * w.cols);
-    float_rows<LoadF32>(reinterpret_cast<const uint8_t*>(scratch.floats.data()), stride, 0, rows, x,
-                        out + row - row_begin, out_stride);
-  }
-}
-
-void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
-                        const ActivationView& x, float* out, int64_t out_stride,
-                        MatmulScratch& scratch) {
-#if MLXR_PACKED_PATH
-  if (w.packed) {
-    switch (w.format) {
-      case QuantFormat::kF32:
-        return packed_float_rows<QuantFormat::kF32>(w, row_begin, row_end, x, out, out_stride,
-                                                    scratch);
-      case QuantFormat::kF16:
-        return packed_float_rows<QuantFormat::kF16>(w, row_begin, row_end, x, out, out_stride,
-                                                    scratch);
-      case QuantFormat::kBF16:
-        return packed_float_rows<QuantFormat::kBF16>(w, row_begin, row_end, x, out, out_stride,
-                                                     scratch);
-      default:
-        return packed_rows(w, row_begin, row_end, x, out, out_stride, scratch);
-    }
-  }
-#endif
-  switch (w.format) {
-    case QuantFormat::kF32:
-      return float_rows<LoadF32>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
-    case QuantFormat::kF16:
-      return float_rows<LoadF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
-    case QuantFormat::kBF16:
-      return float_rows<LoadBF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
-    default:
-      break;
-  }
-#if MLXR_VECTOR_PATH
-  if (w.rows >= 8 && has_block_kernel(w.format)) {
-    visit_format(w, [&](auto format) {
-      using F = decltype(format);
-      if (x.columns <= kMaxRowDotColumns) {
-        dot_rows<F>(w, row_begin, row_end, x, out, out_stride);
-      } else {
-        panel_rows<F>(w, row_begin, row_end, x, out, out_stride, scratch);
-      }
-    });
-    return;
-  }
-#endif
-  decoded_rows(w, row_begin, row_end, x, out, out_stride, scratch);
-}
-
-int64_t activation_tile_target(const MatrixRef& w, int64_t columns) {
-#if MLXR_PACKED_PATH
-  if (w.packed && is_float(w.format)) return std::min<int64_t>(columns, kFloatTileColumns);
-  if (w.packed && columns <= kMaxDotColumns) return std::min<int64_t>(columns, kDotColumns);
-  if (w.packed) return kTileColumns;
-#endif
-#if MLXR_VECTOR_PATH
-  if (columns > kMaxRowDotColumns) return kTileColumns;
-#endif
-  return 1;
-}
 
 // Block b of column c of a tile of `width`: 32 floats to int8.
 void quantize_block_target(const float* x, int64_t b, int64_t width, int64_t c, const Tile& to) {
@@ -168,15 +93,37 @@ HWY_EXPORT(matmul_rows_target);
 HWY_EXPORT(activation_tile_target);
 HWY_EXPORT(quantize_tile_target);
 
+namespace {
+
+// The kernels of a level above NEON, where they are chosen at run time; else null.
+const NeonKernels* beyond_neon() {
+#if MLXR_NEON_DISPATCH
+  static const NeonKernels* const chosen = [] {
+    const std::string level = simd_level();
+    if (level == "neon-i8mm") return &kNeonI8mm;
+    return level == "neon-dotprod" ? &kNeonDotprod : nullptr;
+  }();
+  return chosen;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace
+
 void matmul_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const ActivationView& x,
                  float* out, int64_t out_stride, MatmulScratch& scratch) {
   select_simd_level();
+  if (const NeonKernels* neon = beyond_neon()) {
+    return neon->matmul_rows(w, row_begin, row_end, x, out, out_stride, scratch);
+  }
   HWY_DYNAMIC_DISPATCH(matmul_rows_target)
   (w, row_begin, row_end, x, out, out_stride, scratch);
 }
 
 int64_t activation_tile(const MatrixRef& w, int64_t columns) {
   select_simd_level();
+  if (const NeonKernels* neon = beyond_neon()) return neon->activation_tile(w, columns);
   return HWY_DYNAMIC_DISPATCH(activation_tile_target)(w, columns);
 }
 

@@ -1,5 +1,5 @@
-// Products of float weights (F32, F16, BF16) with float32 activations, in register tiles of rows by
-// columns. Lanes run along k; see the contract in matmul.h. Included once per target.
+// Products of float weights (F32, F16, BF16, FP8) with float32 activations, in register tiles of
+// rows by columns. Lanes run along k; see the contract in matmul.h. Included once per target.
 
 #if defined(MLXR_MATMUL_FLOAT_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXR_MATMUL_FLOAT_INL_H
@@ -39,6 +39,33 @@ struct LoadBF16 {
   using T = hwy::bfloat16_t;
   static HWY_INLINE VFloat load(const T* p) {
     return hn::PromoteTo(DFloat(), hn::LoadU(hn::Rebind<hwy::bfloat16_t, DFloat>(), p));
+  }
+};
+// The upper byte of a float16.
+struct LoadF8E5M2 {
+  using T = uint8_t;
+  static HWY_INLINE VFloat load(const T* p) {
+    const hn::Rebind<uint16_t, DFloat> d16;
+    const auto byte = hn::PromoteTo(d16, hn::LoadU(hn::Rebind<uint8_t, DFloat>(), p));
+    const hn::Rebind<hwy::float16_t, DFloat> half;
+    return hn::PromoteTo(DFloat(), hn::BitCast(half, hn::ShiftLeft<8>(byte)));
+  }
+};
+// In a float16's place, exponent and mantissa are 2^-8 times the number, subnormal ones too. Sign
+// extension brings the sign along, and into the exponent's first bit, which only NaN may have:
+// there 128 more would carry into it.
+struct LoadF8E4M3 {
+  using T = uint8_t;
+  static HWY_INLINE VFloat load(const T* p) {
+    const hn::Rebind<int16_t, DFloat> d16;
+    const hn::Rebind<int8_t, DFloat> d8;
+    const hn::Rebind<hwy::float16_t, DFloat> half;
+    const auto byte = hn::PromoteTo(d16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(p)));
+    const auto number = hn::AndNot(hn::Set(d16, int16_t{0x4000}), hn::ShiftLeft<7>(byte));
+    const auto carry =
+        hn::And(hn::Add(number, hn::Set(d16, int16_t{0x80})), hn::Set(d16, int16_t{0x4000}));
+    const auto bits = hn::Or(number, carry);
+    return hn::Mul(hn::PromoteTo(DFloat(), hn::BitCast(half, bits)), hn::Set(DFloat(), 256.0f));
   }
 };
 

@@ -8,7 +8,7 @@
 #define MLXR_MATMUL_PACKED_INL_H
 #endif
 
-#include "core/kernels/cpu/packed_formats-inl.h"
+#include "core/kernels/cpu/packed_tables-inl.h"
 #include "core/kernels/cpu/panel_gemm-inl.h"
 
 #if MLXR_PACKED_PATH

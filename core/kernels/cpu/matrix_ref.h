@@ -7,6 +7,11 @@
 
 namespace mlxr::cpu {
 
+// The formats whose elements are plain floating-point numbers of two or four bytes.
+constexpr bool is_float(QuantFormat format) {
+  return format == QuantFormat::kF32 || format == QuantFormat::kF16 || format == QuantFormat::kBF16;
+}
+
 struct MatrixRef {
   QuantFormat format = QuantFormat::kF32;
   int64_t rows = 0;  // outputs

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/formats/block_layouts.h"
+#include "core/kernels/cpu/pack_codebooks.h"
 #include "core/kernels/cpu/packed_layout.h"
 #include "core/kernels/cpu/simd_level.h"
 
@@ -63,9 +64,10 @@ void put_planes(const ChunkWords& w, int bits, uint8_t* out) {
 
 // ---- q of elements 32j .. 32j + 31 of a block, a byte each ----
 
-void nibbles_of_16(const uint8_t* qs, uint8_t* q) {
-  for (int i = 0; i < 16; ++i) q[i] = qs[i] & 15;
-  for (int i = 0; i < 16; ++i) q[i + 16] = qs[i] >> 4;
+template <int half>  // low nibbles, then high ones
+void nibbles_of(const uint8_t* qs, uint8_t* q) {
+  for (int i = 0; i < half; ++i) q[i] = qs[i] & 15;
+  for (int i = 0; i < half; ++i) q[i + half] = qs[i] >> 4;
 }
 void add_bits_of_4(const uint8_t* qh, uint8_t* q) {
   for (int i = 0; i < 32; ++i) {
@@ -101,14 +103,14 @@ void affine_bits(const uint8_t* packed, int bits, uint8_t* q) {
 void chunk_q(const MatrixRef& w, const uint8_t* b, int j, uint8_t* q) {
   switch (w.format) {
     case QuantFormat::kQ4_0:
-      return nibbles_of_16(b + offsetof(BlockQ4_0, qs), q);
+      return nibbles_of<16>(b + offsetof(BlockQ4_0, qs), q);
     case QuantFormat::kQ4_1:
-      return nibbles_of_16(b + offsetof(BlockQ4_1, qs), q);
+      return nibbles_of<16>(b + offsetof(BlockQ4_1, qs), q);
     case QuantFormat::kQ5_0:
-      nibbles_of_16(b + offsetof(BlockQ5_0, qs), q);
+      nibbles_of<16>(b + offsetof(BlockQ5_0, qs), q);
       return add_bits_of_4(b + offsetof(BlockQ5_0, qh), q);
     case QuantFormat::kQ5_1:
-      nibbles_of_16(b + offsetof(BlockQ5_1, qs), q);
+      nibbles_of<16>(b + offsetof(BlockQ5_1, qs), q);
       return add_bits_of_4(b + offsetof(BlockQ5_1, qh), q);
     case QuantFormat::kQ8_0:
       std::memcpy(q, b + offsetof(BlockQ8_0, qs), 32);
@@ -134,8 +136,26 @@ void chunk_q(const MatrixRef& w, const uint8_t* b, int j, uint8_t* q) {
       }
       return;
     }
-    default:  // kMlxAffine: b points at the span's first byte
+    case QuantFormat::kQ8_K:
+      std::memcpy(q, b + offsetof(BlockQ8_K, qs) + 32 * j, 32);
+      return;
+    case QuantFormat::kIQ4_NL:
+      return nibbles_of<16>(b + offsetof(BlockIQ4_NL, qs), q);
+    case QuantFormat::kIQ4_XS:
+      return nibbles_of<16>(b + offsetof(BlockIQ4_XS, qs) + 16 * j, q);
+    case QuantFormat::kMXFP4:
+      return nibbles_of<16>(b + offsetof(BlockMXFP4, qs), q);
+    case QuantFormat::kNVFP4:
+      nibbles_of<8>(b + offsetof(BlockNVFP4, qs) + 16 * j, q);
+      return nibbles_of<8>(b + offsetof(BlockNVFP4, qs) + 16 * j + 8, q + 16);
+    case QuantFormat::kTQ1_0:
+      return ternary_digits(b, j, q);
+    case QuantFormat::kTQ2_0:
+      return crumb_plane(b + offsetof(BlockTQ2_0, qs), j, q);
+    case QuantFormat::kMlxAffine:  // b points at the span's first byte
       return affine_bits(b + j * 4 * w.bits, w.bits, q);
+    default:
+      return codebook_indices(w.format, b, j, q);
   }
 }
 
@@ -153,6 +173,16 @@ void put_words(const uint8_t* const* rows, int64_t offset, int count, uint8_t* o
     for (int r = 0; r < kRows; ++r) {
       if (rows[r] != nullptr) std::memcpy(out + 64 * i + 4 * r, rows[r] + offset + 4 * i, 4);
     }
+  }
+}
+
+// The scale bytes of 16 rows, as words.
+void put_scale_bytes(QuantFormat format, const uint8_t* const* rows, uint8_t* out) {
+  for (int r = 0; r < kRows; ++r) {
+    if (rows[r] == nullptr) continue;
+    uint8_t bytes[16];
+    const int count = scale_bytes(format, rows[r], bytes);
+    for (int i = 0; i < count; i += 4) std::memcpy(out + 16 * i + 4 * r, bytes + i, 4);
   }
 }
 
@@ -182,8 +212,28 @@ void put_scales(QuantFormat format, const uint8_t* const* rows, uint8_t* head, u
     case QuantFormat::kQ6_K:
       put_halves(rows, offsetof(BlockQ6_K, d), head);
       return put_words(rows, offsetof(BlockQ6_K, scales), 4, prefix);
-    default:
+    case QuantFormat::kQ8_K:
+      return put_words(rows, offsetof(BlockQ8_K, d), 1, head);
+    case QuantFormat::kIQ4_NL:
+      return put_halves(rows, offsetof(BlockIQ4_NL, d), head);
+    case QuantFormat::kTQ1_0:
+      return put_halves(rows, offsetof(BlockTQ1_0, d), head);
+    case QuantFormat::kTQ2_0:
+      return put_halves(rows, offsetof(BlockTQ2_0, d), head);
+    case QuantFormat::kMXFP4:
+      for (int r = 0; r < kRows; ++r) head[r] = rows[r] != nullptr ? *rows[r] : uint8_t{0};
       return;
+    case QuantFormat::kNVFP4:
+      return put_scale_bytes(format, rows, prefix);
+    case QuantFormat::kIQ1_M:
+      for (int r = 0; r < kRows; ++r) {
+        const uint16_t d = rows[r] != nullptr ? scale_iq1_m(rows[r]) : uint16_t{0};
+        std::memcpy(head + 2 * r, &d, 2);
+      }
+      return put_scale_bytes(format, rows, prefix);
+    default:  // the other IQ formats begin with d
+      put_halves(rows, 0, head);
+      return put_scale_bytes(format, rows, prefix);
   }
 }
 
@@ -202,7 +252,7 @@ void pack_group_target(const MatrixRef& w, int64_t group, uint8_t* out) {
   const PackedLayout layout = packed_layout(w);
   const bool affine = w.format == QuantFormat::kMlxAffine;
   const int64_t block_bytes = affine ? w.group * w.bits / 8 : row_bytes(w.format, layout.span);
-  const int64_t spans = w.cols / layout.span;
+  const int64_t spans = w.cols / std::max(layout.span, 1);
   const int64_t row = group * kGroupRows;
   uint8_t* heads = nullptr;
   uint8_t* body = out;

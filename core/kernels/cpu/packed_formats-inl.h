@@ -10,8 +10,8 @@
 //   word(chunk, g, p)              q of word g of part p of a chunk, a byte each
 //   scales(w, head, body, p, d, m) d[16 s + lane], m[16 s + lane] of every sub-block s of a span,
 //                                  of the rows of part p: w = d * (q - kOffset) + m
-// Adding a format is one struct here, one line in visit_packed below, its layout in
-// packed_layout.h and its bits in pack.cpp.
+// Adding a format is one struct here, or in packed_tables-inl.h if its q are indices of a table,
+// one line in visit_packed (there), its layout in packed_layout.h and its bits in pack.cpp.
 
 #if defined(MLXR_PACKED_FORMATS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXR_PACKED_FORMATS_INL_H
@@ -188,6 +188,23 @@ struct PackedQ8_0 : PackedBase<QuantFormat::kQ8_0, 32, kShift8, false, 128, true
   }
 };
 
+// One scale every 256 columns, which are walked as spans of 32.
+struct PackedQ8_K : PackedQ8_0 {
+  static constexpr bool kManySteps = true;
+  static HWY_INLINE void scales(const MatrixRef&, const uint8_t* head, const uint8_t*, int p,
+                                SubScales d, SubScales) {
+    store_scale(hn::BitCast(DF(), load_vector(head + kVecBytes * p)), d);
+  }
+};
+struct PackedTQ : PackedBase<QuantFormat::kTQ2_0, 32, 1, false, 3, false> {
+  static constexpr int kSpan = 32;
+  static constexpr bool kManySteps = true;
+  static HWY_INLINE void scales(const MatrixRef&, const uint8_t* head, const uint8_t*, int p,
+                                SubScales d, SubScales) {
+    store_scale(load_f16(head, p), d);
+  }
+};
+
 struct PackedQ2_K : PackedBase<QuantFormat::kQ2_K, 16, 0, true, 3, false> {
   static HWY_INLINE void scales(const MatrixRef&, const uint8_t* head, const uint8_t* body, int p,
                                 SubScales d, SubScales m) {
@@ -283,49 +300,6 @@ struct PackedAffine {
     store_scale(load_scale(w, head + half, p), m);
   }
 };
-
-// Calls visit(Format{}) for the format of `w`, which can_pack() accepts.
-template <class Visit>
-HWY_INLINE void visit_packed(const MatrixRef& w, Visit visit) {
-  switch (w.format) {
-    case QuantFormat::kQ4_0:
-      return visit(PackedQ4_0());
-    case QuantFormat::kQ4_1:
-      return visit(PackedQ4_1());
-    case QuantFormat::kQ5_0:
-      return visit(PackedQ5_0());
-    case QuantFormat::kQ5_1:
-      return visit(PackedQ5_1());
-    case QuantFormat::kQ8_0:
-      return visit(PackedQ8_0());
-    case QuantFormat::kQ2_K:
-      return visit(PackedQ2_K());
-    case QuantFormat::kQ3_K:
-      return visit(PackedQ3_K());
-    case QuantFormat::kQ4_K:
-      return visit(PackedQ4_K());
-    case QuantFormat::kQ5_K:
-      return visit(PackedQ5_K());
-    case QuantFormat::kQ6_K:
-      return visit(PackedQ6_K());
-    default:
-      break;
-  }
-  switch (w.bits) {
-    case 2:
-      return visit(PackedAffine<2>());
-    case 3:
-      return visit(PackedAffine<3>());
-    case 4:
-      return visit(PackedAffine<4>());
-    case 5:
-      return visit(PackedAffine<5>());
-    case 6:
-      return visit(PackedAffine<6>());
-    default:
-      return visit(PackedAffine<8>());
-  }
-}
 
 }  // namespace mlxr::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

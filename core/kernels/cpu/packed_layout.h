@@ -1,7 +1,12 @@
 // The interleaved ("packed") layout of a quantised matrix: sixteen rows side by side, so that a
-// vector lane is a row and a product needs no horizontal sum. It holds the bits of the file's
-// format, rearranged: nothing is rounded again, and it is as large as the rows were (padded to
-// sixteen rows and 64 bytes).
+// vector lane is a row and a product needs no horizontal sum. It holds the values of the file's
+// format, rearranged: nothing is rounded again. It is as large as the rows were (padded to sixteen
+// rows and 64 bytes), but for formats whose rows are indices of a codebook of groups: a kernel
+// cannot look those up sixteen rows at a time, so every weight becomes an index of its own into at
+// most sixteen values, and every sub-block's scale a byte. Bits a weight:
+//   IQ1_S 1.56 -> 3.31    IQ2_XXS 2.06 -> 3.31    IQ3_XXS 3.06 -> 4.31    TQ1_0 1.69 -> 2.06
+//   IQ1_M 1.75 -> 3.56    IQ2_XS  2.31 -> 3.56    IQ3_S   3.44 -> 4.31    Q8_K  9.13 -> 8.13
+//                         IQ2_S   2.56 -> 3.56    IQ4_XS  4.25 -> 4.31
 //
 // A matrix is ceil(rows / 16) groups; rows past the end are zeros. A group is one stream that a
 // kernel reads from end to end: a second one beside it, for the scales, halved the speed of decode
@@ -10,7 +15,7 @@
 // where a span is the columns of one block of the format (or of one MLX group), and a batch is as
 // many spans as fill a head of 64 bytes (the last batch of a row may have fewer).
 //   head     the float scales of 16 rows
-//   prefix   the packed integer scales of a block, a 32-bit word of each of 16 rows at a time
+//   prefix   the integer scales of a block, a 32-bit word of each of 16 rows at a time
 //   quants   [span / 32][planes], a chunk of 32 columns
 // A chunk is eight words of four columns. Word g of a row is q[4g .. 4g + 3], a byte each. Their
 // bits are split in planes, every plane made of vectors of 64 bytes (16 rows x 4 bytes):
@@ -37,7 +42,7 @@ struct PackedLayout {
 
   constexpr int64_t chunk_bytes() const { return 64 * int64_t{bits}; }
   constexpr int64_t body_bytes() const { return prefix + span / 32 * chunk_bytes(); }
-  constexpr int64_t batch_spans() const { return head < 64 ? 64 / head : 1; }
+  constexpr int64_t batch_spans() const { return head > 0 && head < 64 ? 64 / head : 1; }
   constexpr int64_t batch_head_bytes() const { return batch_spans() * head; }
   constexpr int64_t group_bytes(int64_t cols) const {
     const int64_t spans = cols / span;
@@ -69,6 +74,28 @@ constexpr PackedLayout packed_layout(QuantFormat format) {
       return {5, 256, 64, 192};
     case QuantFormat::kQ6_K:
       return {6, 256, 32, 256};
+    case QuantFormat::kQ8_K:
+      return {8, 256, 64, 0};
+    case QuantFormat::kIQ1_S:
+    case QuantFormat::kIQ2_XXS:
+      return {3, 256, 32, 128};
+    case QuantFormat::kIQ1_M:
+    case QuantFormat::kIQ2_XS:
+    case QuantFormat::kIQ2_S:
+      return {3, 256, 32, 256};
+    case QuantFormat::kIQ3_XXS:
+    case QuantFormat::kIQ3_S:
+    case QuantFormat::kIQ4_XS:
+      return {4, 256, 32, 128};
+    case QuantFormat::kIQ4_NL:
+      return {4, 32, 32, 0};
+    case QuantFormat::kTQ1_0:
+    case QuantFormat::kTQ2_0:
+      return {2, 256, 32, 0};
+    case QuantFormat::kMXFP4:
+      return {4, 32, 16, 0};
+    case QuantFormat::kNVFP4:
+      return {4, 64, 0, 64};
     default:
       return {};
   }
@@ -81,10 +108,6 @@ inline PackedLayout packed_layout(const MatrixRef& w) {
 }
 
 // Float matrices are packed too: a tile is [cols][32 rows].
-constexpr bool is_float(QuantFormat format) {
-  return format == QuantFormat::kF32 || format == QuantFormat::kF16 || format == QuantFormat::kBF16;
-}
-
 // True when this machine has kernels for the packed form of `w`.
 bool can_pack(const MatrixRef& w);
 

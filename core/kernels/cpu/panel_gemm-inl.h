@@ -33,9 +33,10 @@ using PanelKindOf = PanelKind<F::kSub, F::kOffset, F::kHasMin, CommonDot<typenam
 
 // A register tile is kTileGroups groups by kTileColumns columns: with 32 registers of a whole group
 // 2 x 6 integer and 2 x 6 float accumulators; with 16 registers of half a group 2 x 3 of each, and
-// the floats wait in L1.
+// the floats wait in L1. NEON's 32 registers of a quarter hold 4 x 3 of each; i8mm wants an even
+// number of columns.
 inline constexpr int kTileGroups = kParts == 1 ? 2 : 1;
-inline constexpr int kTileColumns = kParts == 1 ? 6 : 3;
+inline constexpr int kTileColumns = kParts == 1 ? 6 : MLXR_I8MM ? 4 : 3;
 static_assert(kTileGroups * kGroupRows <= kRowTile && kRowTile % kGroupRows == 0);
 
 // A group of rows, unpacked.

@@ -1,5 +1,5 @@
-// The instruction set that kernels run on, chosen once. MLXR_SIMD in the environment (avx512, avx2,
-// generic) lowers it, so that every level can be tested on one machine.
+// The instruction set that kernels run on, chosen once. MLXR_SIMD in the environment lowers it, so
+// that every level can be tested on one machine.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@ namespace mlxr::cpu {
 // machine or build lacks.
 void select_simd_level();
 
-// "avx512" (with VNNI), "avx2" or "generic".
+// "avx512" (with VNNI), "avx2" or "generic"; on ARM "neon-i8mm", "neon-dotprod" or "neon".
 std::string simd_level();
 
 }  // namespace mlxr::cpu

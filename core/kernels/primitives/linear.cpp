@@ -42,7 +42,7 @@ class Activations {
 
   cpu::ActivationView view_for(const cpu::MatrixRef& matrix) {
     if (matrix.packed && cpu::is_float(matrix.format)) return tiled(matrix);
-    if (!cpu::needs_quantized_activations(matrix.format)) return plain_;
+    if (!cpu::needs_quantized_activations(matrix)) return plain_;
     thread_local cpu::QuantizedActivations forms[2];
     const int64_t tile = cpu::activation_tile(matrix, plain_.columns);
     int i = 0;

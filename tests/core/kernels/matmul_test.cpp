@@ -54,7 +54,7 @@ std::vector<float> product(const cpu::MatrixRef& w, const std::vector<float>& x,
   cpu::QuantizedActivations quantized;
   cpu::ActivationView view{
       .x = x.data(), .stride = w.cols, .columns = columns, .k = w.cols, .quantized = nullptr};
-  if (cpu::needs_quantized_activations(w.format)) {
+  if (cpu::needs_quantized_activations(w)) {
     cpu::quantize_activations(x.data(), w.cols, columns, w.cols, cpu::activation_tile(w, columns),
                               quantized, pool);
     view.quantized = &quantized;
@@ -137,7 +137,8 @@ TEST(Matmul, MatchesFloat64ForEveryFormatAndOddSizes) {
 }
 
 TEST(Matmul, FloatFormatsTakeAnyNumberOfColumnsOfWeights) {
-  for (QuantFormat f : {QuantFormat::kF32, QuantFormat::kF16, QuantFormat::kBF16}) {
+  for (QuantFormat f : {QuantFormat::kF32, QuantFormat::kF16, QuantFormat::kBF16,
+                        QuantFormat::kF8_E4M3, QuantFormat::kF8_E5M2}) {
     for (int64_t cols : {1, 5, 15, 17, 80, 101}) {
       expect_matches_reference(random_weight(f, 13, cols, 5), 7);
     }
@@ -179,8 +180,7 @@ TEST(Matmul, PackedRowsGiveTheSameBitsForAnyNumberOfColumns) {
         ASSERT_EQ(some[i], together[i]) << format_name(w.view()) << " of " << n << " columns";
       }
     }
-    if (cpu::simd_level() == "generic") continue;  // rows are decoded to floats there
-    if (cpu::is_float(w.format)) continue;         // rows of floats are added in another order
+    if (!cpu::has_row_kernel(w.format)) continue;  // its rows are decoded to floats
     const auto rows = product(w.ref(), x, kColumns, three);
     ASSERT_EQ(rows, together) << format_name(w.view());
   }
@@ -195,7 +195,7 @@ TEST(Matmul, UnalignedWeightsGiveTheSameBits) {
     moved.insert(moved.end(), w.bytes.begin(), w.bytes.end());
     cpu::MatrixRef ref = w.ref();
     ref.data = reinterpret_cast<const uint8_t*>(moved.data() + 1);
-    if (!cpu::needs_quantized_activations(w.format)) continue;  // floats are aligned in every file
+    if (testing::is_float16_or_32(w.format)) continue;  // floats are aligned in every file
     cpu::QuantizedActivations quantized;
     cpu::quantize_activations(x.data(), w.cols, 6, w.cols, cpu::activation_tile(ref, 6), quantized,
                               pool);
@@ -205,6 +205,76 @@ TEST(Matmul, UnalignedWeightsGiveTheSameBits) {
     cpu::MatmulScratch scratch;
     cpu::matmul_rows(ref, 0, w.rows, view, out.data(), w.rows, scratch);
     ASSERT_EQ(out, expected) << format_name(w.view());
+  }
+}
+
+// All bits set is NaN in most formats' scales: one row of that among rows of zeros.
+TEST(Matmul, AScaleThatIsNoNumberStaysInItsRow) {
+  ThreadPool pool(1);
+  constexpr int64_t kBad = 5, kColumns = 20;
+  for (RandomWeight w : every_weight(19, 512)) {
+    if (w.format == QuantFormat::kMlxAffine) continue;  // its scales lie elsewhere
+    const size_t row = w.bytes.size() / static_cast<size_t>(w.rows);
+    for (size_t i = 0; i < w.bytes.size(); ++i) w.bytes[i] = std::byte(i / row == kBad ? 255 : 0);
+    std::vector<cpu::MatrixRef> refs = {w.ref()};
+    Packed p;
+    if (cpu::can_pack(w.ref())) refs.push_back((p = packed(w)).ref);
+    for (const cpu::MatrixRef& ref : refs) {
+      const auto out = product(ref, exact_activations(kColumns, w.cols, 5), kColumns, pool);
+      for (int64_t i = 0; i < kColumns * w.rows; ++i) {
+        if (i % w.rows == kBad) continue;
+        ASSERT_EQ(out[static_cast<size_t>(i)], 0.0f) << format_name(w.view()) << " at " << i;
+      }
+    }
+  }
+}
+
+// Scales that are a byte: each of its values, a row each.
+TEST(Matmul, EveryByteIsAScale) {
+  ThreadPool pool(1);
+  for (QuantFormat format : {QuantFormat::kMXFP4, QuantFormat::kNVFP4}) {
+    RandomWeight w = random_weight(format, 241, 64, 9);  // larger exponents overflow
+    const bool mx = format == QuantFormat::kMXFP4;
+    for (int64_t r = 0; r < w.rows; ++r) {
+      std::byte* row = w.bytes.data() + r * row_bytes(format, w.cols);
+      for (int i = 0; i < (mx ? 2 : 4); ++i) row[mx ? 17 * i : i] = static_cast<std::byte>(r);
+    }
+    if (!cpu::can_pack(w.ref())) continue;
+    const Packed p = packed(w);
+    const auto x = exact_activations(1, w.cols, 5);
+    const auto out = product(p.ref, x, 1, pool);
+    std::vector<float> weights(static_cast<size_t>(w.cols));
+    for (int64_t r = 0; r < w.rows; ++r) {
+      dequantize_row(w.view(), r, weights.data());
+      double expected = 0, magnitude = 0;
+      for (size_t i = 0; i < weights.size(); ++i) {
+        expected += double{weights[i]} * x[i];
+        magnitude += std::abs(double{weights[i]} * x[i]);
+      }
+      // The scale times the activations' is rounded to a subnormal number for the smallest.
+      ASSERT_NEAR(out[static_cast<size_t>(r)], expected, 2e-6 * magnitude + 1e-40) << r;
+    }
+  }
+}
+
+// Each byte a row of its own, long enough for whole vectors and a rest.
+TEST(Matmul, EveryByteIsAnFp8Weight) {
+  ThreadPool pool(1);
+  for (QuantFormat format : {QuantFormat::kF8_E4M3, QuantFormat::kF8_E5M2}) {
+    RandomWeight w{.format = format, .rows = 256, .cols = 21};
+    for (int64_t i = 0; i < w.rows * w.cols; ++i) w.bytes.push_back(std::byte(i / w.cols));
+    const std::vector<float> ones(static_cast<size_t>(w.cols), 1.0f);
+    const auto out = product(w.ref(), ones, 1, pool);
+    std::vector<float> row(static_cast<size_t>(w.cols));
+    for (int64_t r = 0; r < w.rows; ++r) {
+      dequantize_row(w.view(), r, row.data());
+      const float sum = out[static_cast<size_t>(r)];
+      if (std::isnan(row[0])) {
+        ASSERT_TRUE(std::isnan(sum)) << format_name(w.view()) << " byte " << r;
+      } else {
+        ASSERT_EQ(sum, 21.0f * row[0]) << format_name(w.view()) << " byte " << r;
+      }
+    }
   }
 }
 
