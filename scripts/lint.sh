@@ -23,6 +23,8 @@ if [ "${1:-}" = --fix ]; then
   exit
 fi
 
+[ $# -eq 0 ] || die "usage: scripts/lint.sh [--fix]"
+
 passed=0 failed=0
 check() {
   local name=$1
