@@ -24,9 +24,8 @@ ModelSpec llama_like_from_hf(const std::string& architecture, const nlohmann::js
   spec.rope = hf_rope(config, spec.head_dim, spec.context, where);
   const auto activation = config.find("hidden_act");
   if (activation != config.end() && *activation != "silu") {
-    throw Error(ErrorCode::kUnsupported,
-                where + " uses the activation " + activation->dump() + "; " + architecture +
-                    " models use \"silu\"");
+    throw Error(ErrorCode::kUnsupported, where + " uses the activation " + activation->dump() +
+                                             "; " + architecture + " models use \"silu\"");
   }
   return spec;
 }

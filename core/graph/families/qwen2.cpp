@@ -1,4 +1,5 @@
-// Qwen 2 and 2.5: Llama with biases on Q, K and V, and the halves of a head rotated in both formats.
+// Qwen 2 and 2.5: Llama with biases on Q, K and V, and the halves of a head rotated in both
+// formats.
 #include "core/base/error.h"
 #include "core/graph/families/llama_like.h"
 

@@ -3,12 +3,11 @@
 // Contract (DESIGN 4, "one order of accumulation"): out[c][r] depends on row r and column c alone.
 // For quantised formats, the products of a sub-block (32 or 16 columns) are summed as exact
 // integers, then acc = fma(float(sum), d * s, acc), and acc = fma(m, s * asum, acc) for formats
-// with a minimum, over sub-blocks in order. Packed float weights: matmul_packed_float-inl.h. Rows of
-// floats: lane i of one accumulator takes the elements i modulo the vector width in order, and the
-// lanes are added by a fixed tree. So one
-// column or five hundred, alone or in company, give the same bits on the same instruction set.
-// Without vectors for a format (or below eight rows) a row is decoded to float32 and treated as
-// such.
+// with a minimum, over sub-blocks in order. Packed float weights: matmul_packed_float-inl.h. Rows
+// of floats: lane i of one accumulator takes the elements i modulo the vector width in order, and
+// the lanes are added by a fixed tree. So one column or five hundred, alone or in company, give the
+// same bits on the same instruction set. Without vectors for a format (or below eight rows) a row
+// is decoded to float32 and treated as such.
 #pragma once
 
 #include <cstdint>
