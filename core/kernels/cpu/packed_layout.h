@@ -45,7 +45,7 @@ struct PackedLayout {
   constexpr int64_t batch_spans() const { return head > 0 && head < 64 ? 64 / head : 1; }
   constexpr int64_t batch_head_bytes() const { return batch_spans() * head; }
   constexpr int64_t group_bytes(int64_t cols) const {
-    const int64_t spans = cols / span;
+    const int64_t spans = span > 0 ? cols / span : 0;
     const int64_t batches = (spans + batch_spans() - 1) / batch_spans();
     return batches * batch_head_bytes() + spans * body_bytes();
   }
