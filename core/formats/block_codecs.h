@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 namespace mlxr {
 
@@ -43,6 +44,16 @@ void each_block(const std::byte* bytes, float* out, int64_t n, Decode decode) {
     Block block;
     std::memcpy(&block, bytes, sizeof(Block));
     decode(block, out + i);
+  }
+}
+
+// Calls encode(elements values) for each block of `n` elements and stores the block it returns.
+template <size_t elements, class Encode>
+void encode_each_block(const float* values, std::byte* bytes, int64_t n, Encode encode) {
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(elements)) {
+    const auto block = encode(std::span<const float, elements>(values + i, elements));
+    std::memcpy(bytes, &block, sizeof(block));
+    bytes += sizeof(block);
   }
 }
 

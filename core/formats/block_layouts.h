@@ -251,6 +251,13 @@ inline void unpack_scales_k4(const uint8_t packed[12], uint8_t scales[8], uint8_
   }
 }
 
+// The float16 d of IQ1_M, four bits of which lie above the three-bit scales of each word.
+inline uint16_t unpack_d_iq1_m(const uint16_t scales[4]) {
+  unsigned half = 0;
+  for (int i = 0; i < 4; ++i) half |= static_cast<unsigned>(scales[i] >> 12) << (4 * i);
+  return static_cast<uint16_t>(half);
+}
+
 // The sixteen six-bit scales of Q3_K, without the offset of 32: low nibbles in bytes 0-7 (low
 // halves first), the two high bits in bytes 8-11.
 inline void unpack_scales_k3(const uint8_t packed[12], uint8_t scales[16]) {

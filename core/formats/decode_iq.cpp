@@ -133,9 +133,7 @@ void decode_iq1_s(const std::byte* bytes, float* out, int64_t n) {
 
 void decode_iq1_m(const std::byte* bytes, float* out, int64_t n) {
   each_block<BlockIQ1_M>(bytes, out, n, [](const BlockIQ1_M& b, float* w) {
-    unsigned half = 0;
-    for (int i = 0; i < 4; ++i) half |= static_cast<unsigned>(b.scales[i] >> 12) << (4 * i);
-    const float d = f16_to_f32(static_cast<uint16_t>(half));
+    const float d = f16_to_f32(unpack_d_iq1_m(b.scales));
     for (int g = 0; g < 32; ++g, w += 8) {
       const unsigned s = (b.scales[g / 8] >> (3 * (g / 2 % 4))) & 7u;
       const float scale = d * static_cast<float>(2 * s + 1);

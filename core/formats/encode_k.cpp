@@ -131,16 +131,6 @@ Fit fit_block(Values x, const SubBlocks& sub, const Levels& levels) {
   return best;
 }
 
-// Calls encode(256 values) for each block of `n` elements and stores what it returns.
-template <class Encode>
-void encode_each_block(const float* values, std::byte* bytes, int64_t n, Encode encode) {
-  for (int64_t i = 0; i < n; i += 256) {
-    const auto block = encode(Values(values + i, 256));
-    std::memcpy(bytes, &block, sizeof(block));
-    bytes += sizeof(block);
-  }
-}
-
 // The inverse of unpack_scales_k4.
 void pack_scales_k4(const Fit& fit, uint8_t packed[12]) {
   for (int i = 0; i < 4; ++i) {
@@ -172,7 +162,7 @@ void put_nibble(uint8_t qs[128], int i, int code) {
 }  // namespace
 
 void encode_q2_k(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](Values x) {
+  encode_each_block<256>(values, bytes, n, [](Values x) {
     const Fit fit =
         fit_block(x, {.count = 16, .scales = {0, 15}, .highest_min = 15}, IntegerLevels{0, 3});
     BlockQ2_K block{};
@@ -187,7 +177,7 @@ void encode_q2_k(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q3_k(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](Values x) {
+  encode_each_block<256>(values, bytes, n, [](Values x) {
     const Fit fit =
         fit_block(x, {.count = 16, .scales = {-32, 31}, .highest_min = 0}, IntegerLevels{-4, 3});
     BlockQ3_K block{};
@@ -203,7 +193,7 @@ void encode_q3_k(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q4_k(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](Values x) {
+  encode_each_block<256>(values, bytes, n, [](Values x) {
     const Fit fit =
         fit_block(x, {.count = 8, .scales = {0, 63}, .highest_min = 63}, IntegerLevels{0, 15});
     BlockQ4_K block{};
@@ -216,7 +206,7 @@ void encode_q4_k(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q5_k(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](Values x) {
+  encode_each_block<256>(values, bytes, n, [](Values x) {
     const Fit fit =
         fit_block(x, {.count = 8, .scales = {0, 63}, .highest_min = 63}, IntegerLevels{0, 31});
     BlockQ5_K block{};
@@ -232,7 +222,7 @@ void encode_q5_k(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q6_k(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](Values x) {
+  encode_each_block<256>(values, bytes, n, [](Values x) {
     const Fit fit = fit_block(x, {.count = 16, .scales = {-128, 127}, .highest_min = 0},
                               IntegerLevels{-32, 31});
     BlockQ6_K block{};
@@ -249,7 +239,7 @@ void encode_q6_k(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_iq4_xs(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](Values x) {
+  encode_each_block<256>(values, bytes, n, [](Values x) {
     const Fit fit = fit_block(x, {.count = 8, .scales = {-32, 31}, .highest_min = 0}, Iq4Levels());
     BlockIQ4_XS block{};
     block.d = f32_to_f16(fit.d);

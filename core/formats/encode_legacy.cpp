@@ -10,16 +10,6 @@
 namespace mlxr {
 namespace {
 
-// Calls encode(32 values) for each block of `n` elements and stores what it returns.
-template <class Encode>
-void encode_each_block(const float* values, std::byte* bytes, int64_t n, Encode encode) {
-  for (int64_t i = 0; i < n; i += 32) {
-    const auto block = encode(std::span<const float, 32>(values + i, 32));
-    std::memcpy(bytes, &block, sizeof(block));
-    bytes += sizeof(block);
-  }
-}
-
 // The lower 16 codes in the low nibbles, the upper ones in the high nibbles.
 void pack_nibbles(const uint8_t codes[32], uint8_t qs[16]) {
   for (int i = 0; i < 16; ++i) {
@@ -77,7 +67,7 @@ float encode_e2m1(std::span<const float> x, float half, uint8_t* codes) {
 }  // namespace
 
 void encode_q4_0(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     BlockQ4_0 block;
     uint8_t codes[32];
     block.d = encode_scaled(x, {-8, 7}, codes);
@@ -87,7 +77,7 @@ void encode_q4_0(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q4_1(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     BlockQ4_1 block;
     uint8_t codes[32];
     encode_with_min(x, 15, block.d, block.m, codes);
@@ -97,7 +87,7 @@ void encode_q4_1(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q5_0(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     BlockQ5_0 block;
     uint8_t codes[32];
     block.d = encode_scaled(x, {-16, 15}, codes);
@@ -108,7 +98,7 @@ void encode_q5_0(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_q5_1(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     BlockQ5_1 block;
     uint8_t codes[32];
     encode_with_min(x, 31, block.d, block.m, codes);
@@ -120,7 +110,7 @@ void encode_q5_1(const float* values, std::byte* bytes, int64_t n) {
 
 // Without a search: at eight bits the largest element decides.
 void encode_q8_0(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     float largest = 0;
     for (float v : x) largest = std::max(largest, std::fabs(v));
     const float d = largest / 127.0f;
@@ -135,7 +125,7 @@ void encode_q8_0(const float* values, std::byte* bytes, int64_t n) {
 }
 
 void encode_iq4_nl(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     BlockIQ4_NL block;
     block.d = f32_to_f16(fit_scale(x, Iq4Levels()));
     const float inverse = inverse_of(f16_to_f32(block.d));
@@ -151,7 +141,7 @@ void encode_iq4_nl(const float* values, std::byte* bytes, int64_t n) {
 // Of the powers of two around the one that puts the largest element among E2M1's largest values (4
 // to 6), the one with the least error.
 void encode_mxfp4(const float* values, std::byte* bytes, int64_t n) {
-  encode_each_block(values, bytes, n, [](std::span<const float, 32> x) {
+  encode_each_block<32>(values, bytes, n, [](std::span<const float, 32> x) {
     float largest = 0;
     for (float v : x) largest = std::max(largest, std::fabs(v));
     int exponent = 0;

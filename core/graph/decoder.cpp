@@ -141,9 +141,10 @@ PackedDecoder pack_decoder(const DecoderWeights& weights, ThreadPool& threads,
   return {std::move(packed), total};
 }
 
-mx::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
-                       std::shared_ptr<const StepPlan> plan, const std::vector<KvLayer>& kv,
-                       const KernelContext& context) {
+std::optional<mx::array> decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
+                                      std::shared_ptr<const StepPlan> plan,
+                                      const std::vector<KvLayer>& kv,
+                                      const KernelContext& context) {
   mx::array h = embed(weights.embedding, plan, context);
   mx::array x = rmsnorm_fused(h, weights.layers[0].attn_norm, spec.norm_eps, context);
   for (size_t i = 0; i < weights.layers.size(); ++i) {
@@ -151,6 +152,7 @@ mx::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
     const bool last = i + 1 == weights.layers.size();
     mx::array attended = attention_block(spec, layer, x, plan, kv[i], context);
     if (last) {  // from here on only the rows whose logits are wanted
+      if (plan->logit_rows.empty()) return std::nullopt;
       h = select_rows(h, plan, context);
       attended = select_rows(attended, plan, context);
     }

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,10 +42,11 @@ struct PackedDecoder {
 PackedDecoder pack_decoder(const DecoderWeights& weights, ThreadPool& threads,
                            const std::function<void()>& after_layer);
 
-// The graph of one step: logits float32 [plan.logit_rows, vocab]. Nothing is computed until it is
-// evaluated. plan.logit_rows must not be empty: a step without it has no output to evaluate.
-mlx::core::array decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
-                              std::shared_ptr<const StepPlan> plan, const std::vector<KvLayer>& kv,
-                              const KernelContext& context);
+// Computes one step: its keys and values are stored, and its logits returned, float32
+// [plan.logit_rows, vocab]; nullopt where the plan wants none.
+std::optional<mlx::core::array> decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
+                                             std::shared_ptr<const StepPlan> plan,
+                                             const std::vector<KvLayer>& kv,
+                                             const KernelContext& context);
 
 }  // namespace mlxr

@@ -9,7 +9,6 @@
 #include "core/graph/decoder.h"
 #include "core/runtime/kv/arena.h"
 #include "mlx/stream.h"
-#include "mlx/transforms.h"
 
 namespace mlxr {
 namespace mx = mlx::core;
@@ -186,21 +185,13 @@ StepLogits Engine::step(std::span<const SequenceSlice> slices) {
   self.reserve(slices);
   auto plan = self.plan(slices);
   const auto rows = static_cast<int32_t>(plan->logit_rows.size());
-  if (rows == 0) {
-    // A step must have an output to be evaluated: one row, which nobody reads.
-    auto with_row = std::make_shared<StepPlan>(*plan);
-    with_row->logit_rows.push_back(0);
-    plan = std::move(with_row);
-  }
   if (!self.stream) self.stream = mx::new_stream(mx::Device(mx::Device::cpu));
   const KernelContext context{*self.stream, self.threads};
-  mx::array logits =
-      decoder_step(self.model->spec, *self.model->weights, plan, self.layers, context);
-  mx::eval(logits);
+  auto logits = decoder_step(self.model->spec, *self.model->weights, plan, self.layers, context);
   for (const SequenceSlice& slice : slices) {
     slice.kv->advance(static_cast<int64_t>(slice.tokens.size()));
   }
-  return StepLogits(std::move(logits), rows, self.model->spec.vocab);
+  return logits ? StepLogits(std::move(*logits), rows, self.model->spec.vocab) : StepLogits();
 }
 
 }  // namespace mlxr

@@ -69,6 +69,19 @@ struct LoadF8E4M3 {
   }
 };
 
+// Calls visit(Load{}) for one of the formats that is_float() accepts.
+template <class Visit>
+HWY_INLINE void visit_float(QuantFormat format, Visit visit) {
+  switch (format) {
+    case QuantFormat::kF32:
+      return visit(LoadF32());
+    case QuantFormat::kF16:
+      return visit(LoadF16());
+    default:
+      return visit(LoadBF16());
+  }
+}
+
 template <class L, int R, int C>
 HWY_NOINLINE void float_tile(const typename L::T* const* w, const float* const* x, int64_t k,
                              float (*out)[kFloatRows]) {

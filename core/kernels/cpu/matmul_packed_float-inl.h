@@ -17,6 +17,7 @@
 
 #include "core/kernels/cpu/dot4-inl.h"
 #include "core/kernels/cpu/matmul.h"
+#include "core/kernels/cpu/matmul_float-inl.h"
 #include "core/kernels/cpu/packed_layout.h"
 
 #if MLXR_PACKED_PATH
@@ -31,27 +32,11 @@ inline constexpr int kFloatTileColumns = kParts == 1 ? 12 : 6;
 inline constexpr int kFloatTileRows = kFloatVectors * kLanes;
 static_assert(kRowTile % kFloatTileRows == 0);
 
-template <QuantFormat format>
-HWY_INLINE VF load_floats(const uint8_t* p) {
-  if constexpr (format == QuantFormat::kF32) {
-    return hn::LoadU(DF(), reinterpret_cast<const float*>(p));
-  } else if constexpr (format == QuantFormat::kF16) {
-    const hn::Rebind<hwy::float16_t, DF> d16;
-    return hn::PromoteTo(DF(), hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
-  } else {
-    static_assert(format == QuantFormat::kBF16);
-    const hn::Rebind<uint16_t, DI> d16;
-    const auto bits = hn::PromoteTo(DI(), hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)));
-    return hn::BitCast(DF(), hn::ShiftLeft<16>(bits));
-  }
-}
-
 // out[c * out_stride + row] (+)= the products of `count` columns of weights; w is [k][kRowTile], x
 // is [k][C]. The first block is stored, the others are added.
-template <QuantFormat format, int C>
-HWY_NOINLINE void float_block(const uint8_t* w, const float* x, int64_t count, bool first,
+template <class L, int C>
+HWY_NOINLINE void float_block(const typename L::T* w, const float* x, int64_t count, bool first,
                               float* out, int64_t out_stride) {
-  constexpr int64_t kWidth = format == QuantFormat::kF32 ? 4 : 2;
   const DF df;
   VF acc[C][kFloatVectors];
   for (int c = 0; c < C; ++c) {
@@ -60,7 +45,7 @@ HWY_NOINLINE void float_block(const uint8_t* w, const float* x, int64_t count, b
   for (int64_t i = 0; i < count; ++i) {
     VF weights[kFloatVectors];
     for (int v = 0; v < kFloatVectors; ++v) {
-      weights[v] = load_floats<format>(w + (i * kRowTile + v * kLanes) * kWidth);
+      weights[v] = L::load(w + i * kRowTile + v * kLanes);
     }
     for (int c = 0; c < C; ++c) {
       const VF value = hn::Set(df, x[i * C + c]);
@@ -77,38 +62,38 @@ HWY_NOINLINE void float_block(const uint8_t* w, const float* x, int64_t count, b
   }
 }
 
-template <QuantFormat format, int C = kFloatTileColumns>
-HWY_INLINE void float_block_n(int n, const uint8_t* w, const float* x, int64_t count, bool first,
-                              float* out, int64_t out_stride) {
+template <class L, int C = kFloatTileColumns>
+HWY_INLINE void float_block_n(int n, const typename L::T* w, const float* x, int64_t count,
+                              bool first, float* out, int64_t out_stride) {
   if constexpr (C > 0) {
-    if (n == C) return float_block<format, C>(w, x, count, first, out, out_stride);
-    return float_block_n<format, C - 1>(n, w, x, count, first, out, out_stride);
+    if (n == C) return float_block<L, C>(w, x, count, first, out, out_stride);
+    return float_block_n<L, C - 1>(n, w, x, count, first, out, out_stride);
   }
 }
 
 // One tile of rows against every column; sums is [columns][kRowTile].
-template <QuantFormat format>
-void float_tile_columns(const uint8_t* tile, const ActivationView& x, float* sums) {
-  constexpr int64_t kWidth = format == QuantFormat::kF32 ? 4 : 2;
+template <class L>
+void float_tile_columns(const typename L::T* tile, const ActivationView& x, float* sums) {
   for (int64_t k = 0; k < x.k; k += kFloatBlock) {
     const int64_t count = std::min(kFloatBlock, x.k - k);
     for (int64_t c = 0; c < x.columns; c += kFloatTileColumns) {
       const int n = static_cast<int>(std::min<int64_t>(kFloatTileColumns, x.columns - c));
       for (int row = 0; row < kRowTile; row += kFloatTileRows) {
-        float_block_n<format>(n, tile + (k * kRowTile + row) * kWidth, x.tiles + c * x.k + k * n,
-                              count, k == 0, sums + c * kRowTile + row, kRowTile);
+        float_block_n<L>(n, tile + k * kRowTile + row, x.tiles + c * x.k + k * n, count, k == 0,
+                         sums + c * kRowTile + row, kRowTile);
       }
     }
   }
 }
 
-template <QuantFormat format>
+template <class L>
 void packed_float_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
                        const ActivationView& x, float* out, int64_t out_stride,
                        MatmulScratch& scratch) {
   scratch.floats.resize(static_cast<size_t>(x.columns * kRowTile));
   for (int64_t row = row_begin; row < row_end; row += kRowTile) {
-    float_tile_columns<format>(w.data + row / kRowTile * w.tile_stride, x, scratch.floats.data());
+    const uint8_t* tile = w.data + row / kRowTile * w.tile_stride;
+    float_tile_columns<L>(reinterpret_cast<const typename L::T*>(tile), x, scratch.floats.data());
     const int64_t count = std::min(kRowTile, row_end - row);
     for (int64_t c = 0; c < x.columns; ++c) {
       std::copy_n(scratch.floats.data() + c * kRowTile, count,

@@ -32,39 +32,25 @@ void decoded_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const 
   }
 }
 
-#if MLXR_PACKED_PATH
-void packed_matrix_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end,
-                        const ActivationView& x, float* out, int64_t out_stride,
-                        MatmulScratch& scratch) {
-  switch (w.format) {
-    case QuantFormat::kF32:
-      return packed_float_rows<QuantFormat::kF32>(w, row_begin, row_end, x, out, out_stride,
-                                                  scratch);
-    case QuantFormat::kF16:
-      return packed_float_rows<QuantFormat::kF16>(w, row_begin, row_end, x, out, out_stride,
-                                                  scratch);
-    case QuantFormat::kBF16:
-      return packed_float_rows<QuantFormat::kBF16>(w, row_begin, row_end, x, out, out_stride,
-                                                   scratch);
-    default:
-      return packed_rows(w, row_begin, row_end, x, out, out_stride, scratch);
-  }
-}
-#endif
-
 void matmul_rows_target(const MatrixRef& w, int64_t row_begin, int64_t row_end,
                         const ActivationView& x, float* out, int64_t out_stride,
                         MatmulScratch& scratch) {
 #if MLXR_PACKED_PATH
-  if (w.packed) return packed_matrix_rows(w, row_begin, row_end, x, out, out_stride, scratch);
+  if (w.packed) {
+    if (!is_float(w.format)) {
+      return packed_rows(w, row_begin, row_end, x, out, out_stride, scratch);
+    }
+    return visit_float(w.format, [&](auto load) {
+      packed_float_rows<decltype(load)>(w, row_begin, row_end, x, out, out_stride, scratch);
+    });
+  }
 #endif
+  if (is_float(w.format)) {
+    return visit_float(w.format, [&](auto load) {
+      float_rows<decltype(load)>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
+    });
+  }
   switch (w.format) {
-    case QuantFormat::kF32:
-      return float_rows<LoadF32>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
-    case QuantFormat::kF16:
-      return float_rows<LoadF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
-    case QuantFormat::kBF16:
-      return float_rows<LoadBF16>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
     case QuantFormat::kF8_E4M3:
       return float_rows<LoadF8E4M3>(w.data, w.row_stride, row_begin, row_end, x, out, out_stride);
     case QuantFormat::kF8_E5M2:

@@ -169,10 +169,7 @@ int scale_bytes(QuantFormat format, const uint8_t* block, uint8_t* bytes) {
 }
 
 uint16_t scale_iq1_m(const uint8_t* block) {
-  const auto b = load<BlockIQ1_M>(block);
-  unsigned half = 0;
-  for (int i = 0; i < 4; ++i) half |= static_cast<unsigned>(b.scales[i] >> 12) << (4 * i);
-  return static_cast<uint16_t>(half);
+  return unpack_d_iq1_m(load<BlockIQ1_M>(block).scales);
 }
 
 void ternary_digits(const uint8_t* block, int j, uint8_t* q) {

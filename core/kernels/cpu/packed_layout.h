@@ -107,12 +107,12 @@ inline PackedLayout packed_layout(const MatrixRef& w) {
   return {w.bits, w.group, w.scale_format == QuantFormat::kF32 ? 128 : 64, 0};
 }
 
-// Float matrices are packed too: a tile is [cols][32 rows].
 // True when this machine has kernels for the packed form of `w`.
 bool can_pack(const MatrixRef& w);
 
-// Two groups are a tile, kRowTile rows. Tiles of one matrix follow each other, or alternate with
-// those of another that is multiplied in the same pass (gate and up): MatrixRef::tile_stride.
+// Two groups are a tile, kRowTile rows; a tile of floats is [cols][32 rows]. Tiles of one matrix
+// follow each other, or alternate with those of another that is multiplied in the same pass (gate
+// and up): MatrixRef::tile_stride.
 inline int64_t packed_tiles(const MatrixRef& w) {
   return (w.rows + 2 * kGroupRows - 1) / (2 * kGroupRows);
 }

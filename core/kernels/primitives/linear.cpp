@@ -48,9 +48,9 @@ class Activations {
     int i = 0;
     while (i < made_ && forms[i].tile != tile) ++i;
     if (i == made_) {
-      made_ = ++i;
-      cpu::quantize_activations(plain_.x, plain_.stride, plain_.columns, plain_.k, tile, forms[--i],
+      cpu::quantize_activations(plain_.x, plain_.stride, plain_.columns, plain_.k, tile, forms[i],
                                 threads_);
+      ++made_;
     }
     cpu::ActivationView view = plain_;
     view.quantized = &forms[i];
