@@ -10,6 +10,7 @@
 #include <string>
 #include <tuple>
 
+#include "core/base/huge_pages.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/cpu/attention.h"
 #include "core/kernels/cpu/kv_store.h"
@@ -34,8 +35,10 @@ class Arena {
               .head_dim = shape.dim,
               .block_tokens = kBlockTokens};
     const auto bytes = static_cast<size_t>(layer_.region_offset(blocks, 0));
-    layer_.k = k_.at_least(bytes);
-    layer_.v = v_.at_least(bytes);
+    k_ = HugePages(bytes);
+    v_ = HugePages(bytes);
+    layer_.k = k_.data();
+    layer_.v = v_.data();
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
     std::vector<float> row(static_cast<size_t>(shape.kv_heads * shape.dim));
@@ -51,7 +54,7 @@ class Arena {
   const int32_t* blocks() const { return table_.data(); }
 
  private:
-  AlignedBuffer<uint8_t> k_, v_;
+  HugePages k_, v_;
   cpu::KvLayerRef layer_;
   std::vector<int32_t> table_;
 };
@@ -127,12 +130,22 @@ void add(const char* kind, const Shape& shape, KvType type, int64_t tokens, int3
 
 void add_all() {
   for (const Shape& shape : {Shape{32, 8, 64}, Shape{14, 2, 64}, Shape{32, 8, 128}}) {
-    for (int64_t tokens : {64, 512, 4096, 16384, 32768}) {
-      for (int threads : {1, 2}) add("decode", shape, KvType::kF16, tokens, 1, threads);
+    for (int threads : {1, 2}) {
+      for (KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kQ4_0, KvType::kF8E4M3}) {
+        for (int64_t tokens : {512, 4096, 16384, 32768}) {
+          add("decode", shape, type, tokens, 1, threads);
+        }
+      }
+      for (int32_t tokens : {512, 4096}) {
+        add("prefill", shape, KvType::kF16, tokens, tokens, threads);
+      }
     }
-    for (int32_t tokens : {512, 4096}) {
-      for (int threads : {1, 2}) add("prefill", shape, KvType::kF16, tokens, tokens, threads);
+  }
+  for (int32_t dim : {40, 64, 72, 80, 96, 112, 128, 160, 192, 256}) {
+    for (KvType type : {KvType::kF16, KvType::kQ8_0}) {
+      add("decode", {32, 8, dim}, type, 2048, 1, 1);
     }
+    add("prefill", {32, 8, dim}, KvType::kF16, 1024, 1024, 1);
   }
   for (const KvTypeName& type : kKvTypes) {
     const std::string name = "store/h32kv8d64/" + std::string(type.name);

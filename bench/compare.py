@@ -1,26 +1,32 @@
 #!/usr/bin/env python3
 """Side by side with llama.cpp: runs both in turn and writes docs/performance.md.
 
-  bench/compare.py --peers ~/.cache/peers --models ~/.cache/peers/models/*.gguf [--threads 2,1]
-                   [--reps 3] [--depth 4096 --depth-model FILE] [--batch-model FILE]
-  bench/compare.py --table FILE.json        only writes the page from figures kept before
+  bench/compare.py --name zen4 --peers ~/.cache/peers --models ~/.cache/peers/models/*.gguf
+                   [--threads 2,1] [--reps 3] [--depth 4096 --depth-model FILE --kv f16 q8_0]
+                   [--batch-model FILE] [--load-models FILE...]
+  bench/compare.py             only writes the page, from the figures in bench/results
 
 PEERS holds llama.cpp/bin (llama-bench, llama-batched-bench) and machine_limits, a program that
 prints the machine's bandwidth and arithmetic peaks as JSON. The runners take turns inside every
 repetition, a different one first each time; shown are medians and ranges, and ratios of medians.
-Figures of different runs or machines must not be compared: the page names both.
+Figures of different runs or machines must not be compared: each run is a table of its own, kept in
+bench/results/NAME.json, and a run of a name that is there adds its rows to it.
 """
 
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import platform
 import statistics
 import subprocess
+import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- begin: bench/compare.py -->", "<!-- end: bench/compare.py -->"
 
 
@@ -38,17 +44,42 @@ def speeds(command):
     return {"pp" if row["n_gen"] == 0 else "tg": row["avg_ts"] for row in rows}
 
 
+def load_cost(command):
+    """Seconds of a whole process, and its largest resident memory in MB."""
+    with tempfile.TemporaryFile() as out:
+        start = time.monotonic()
+        child = subprocess.Popen(command, stdout=out, stderr=out)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - start
+        if child.returncode != 0:
+            out.seek(0)
+            raise RuntimeError(f"{command[0]} failed: {out.read()[-400:]!r}")
+    return {"load": seconds, "rss": usage.ru_maxrss / 1024}
+
+
 class Runners:
     def __init__(self, peers, mlx):
         self.peers, self.mlx = peers, str(mlx)
         self.llama = str(peers / "llama.cpp" / "bin" / "llama-bench")
 
-    def bench(self, model, threads, prompt, generate, depth):
+    def bench(self, model, threads, prompt, generate, depth=0, kv="f16"):
         arguments = ["-m", str(model), "-p", str(prompt), "-n", str(generate), "-t", str(threads)]
         arguments += ["-r", "1", "-o", "json"] + (["-d", str(depth)] if depth else [])
+        # llama.cpp quantises values for its flash attention alone.
+        peer_kv = [] if kv == "f16" else ["-ctk", kv, "-ctv", kv, "-fa", "1"]
+        our_kv = [] if kv == "f16" else ["--kv-type", kv]
         return {
-            "llama.cpp": lambda: speeds([self.llama, *arguments]),
-            "MLXR": lambda: speeds([self.mlx, "bench", *arguments]),
+            "llama.cpp": lambda: speeds([self.llama, *arguments, *peer_kv]),
+            "MLXR": lambda: speeds([self.mlx, "bench", *arguments, *our_kv]),
+        }
+
+    def load(self, model, threads):
+        """A process that loads a model, whose file is in the page cache, and reads eight tokens."""
+        arguments = ["-m", str(model), "-p", "8", "-n", "0", "-t", str(threads), "-r", "1"]
+        return {
+            "llama.cpp": lambda: load_cost([self.llama, *arguments, "--no-warmup"]),
+            "MLXR": lambda: load_cost([self.mlx, "bench", *arguments]),
         }
 
     def batch(self, model, threads, sequences, tokens):
@@ -99,32 +130,39 @@ def machine(peers):
 
 def measure(options):
     runners = Runners(options.peers, options.mlx)
-    data = {"machine": machine(options.peers), "reps": options.reps, "rows": []}
+    file = RESULTS / f"{options.name}.json"
+    data = json.loads(file.read_text()) if file.exists() else {"rows": []}
+    data |= {"machine": machine(options.peers), "reps": options.reps, "note": options.note}
 
     def add(model, test, threads, pair):
         row = {"model": model.name, "bytes": model.stat().st_size, "test": test, "threads": threads}
         row |= paired(runners, pair, threads, options.reps)
         data["rows"].append(row)
-        options.json.write_text(json.dumps(data, indent=1))
-        print(*table_rows(row, data["machine"]), sep="\n", flush=True)
+        file.write_text(json.dumps(data, indent=1) + "\n")
+        print(*table_rows(row), sep="\n", flush=True)
 
     for model in options.models:
         for threads in options.threads:
-            add(model, "", threads, runners.bench(model, threads, options.pp, options.tg, 0))
+            add(model, "", threads, runners.bench(model, threads, options.pp, options.tg))
     for depth in options.depth:
-        for threads in options.threads[:1]:
-            pair = runners.bench(options.depth_model, threads, 0, 32, depth)
-            add(options.depth_model, f"at {depth}", threads, pair)
+        for kv in options.kv:
+            threads = options.threads[0]
+            pair = runners.bench(options.depth_model, threads, 0, 32, depth, kv)
+            add(options.depth_model, f"at {depth}, {kv} KV", threads, pair)
     if options.batch_model:
         for sequences in (1, 8):
             pair = runners.batch(options.batch_model, options.threads[0], sequences, 32)
             add(options.batch_model, f"x {sequences}", options.threads[0], pair)
-    return data
+    for model in options.load_models:
+        add(model, "", options.threads[0], runners.load(model, options.threads[0]))
 
 
-def table_rows(row, info):
+KINDS = {"pp": "prompt", "tg": "generation", "load": "load, seconds", "rss": "load, peak MB"}
+
+
+def table_rows(row):
     """One line for each kind of test of a row."""
-    for kind, title in (("pp", "prompt"), ("tg", "generation")):
+    for kind, title in KINDS.items():
         peer, ours = (row["figures"][name].get(kind) for name in ("llama.cpp", "MLXR"))
         if not peer or not ours:
             continue
@@ -133,7 +171,11 @@ def table_rows(row, info):
         if kind == "tg" and not row["test"]:
             most = statistics.median(row["bandwidth"]) * 1e9 / row["bytes"]
             shares = f"{100 * median / most:.0f} % of bandwidth"
-        spread = [f"{statistics.median(v):.1f} ({min(v):.1f}-{max(v):.1f})" for v in (peer, ours)]
+        digits = 2 if kind == "load" else 0 if kind == "rss" else 1
+        spread = [
+            f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f}-{max(v):.{digits}f})"
+            for v in (peer, ours)
+        ]
         ratio = median / statistics.median(peer)
         test = f"{title} {row['test']}".strip()
         yield (
@@ -142,25 +184,34 @@ def table_rows(row, info):
         )
 
 
-def write_page(data):
+def section(data):
     info, limits = data["machine"], data["machine"]["limits"]
+    few = {
+        key: {n: v for n, v in limits[key].items() if n in ("1t", "2t")}
+        for key in limits
+        if isinstance(limits[key], dict)
+    }
     lines = [
-        BEGIN,
-        f"Measured on {info['date']}: {info.get('Model name', info['cpu'])} "
-        f"(family {info.get('CPU family')}, model {info.get('Model')}; {info.get('ISA')}), "
-        f"{info.get('CPU(s)')} cores. Read bandwidth {limits['read_GBps']} GB/s, "
-        f"fp32 {limits['fp32_GFLOPS']} GFLOP/s, int8 {limits['int8_GOPS']} GOP/s.",
-        f"Tokens a second, median (range) of {data['reps']} paired repetitions.",
+        f"### {info.get('Model name', info['cpu'])} (family {info.get('CPU family')}, model "
+        f"{info.get('Model')}; {info.get('ISA')}), {info['date']}",
+        f"{data.get('note') or ''} {info.get('CPU(s)')} cores. Read bandwidth of one and two "
+        f"threads {' and '.join(str(v) for v in few['read_GBps'].values())} GB/s, fp32 "
+        f"{' and '.join(str(v) for v in few['fp32_GFLOPS'].values())} GFLOP/s, int8 "
+        f"{' and '.join(str(v) for v in few['int8_GOPS'].values())} GOP/s. Tokens a second where "
+        f"nothing else is said, median (range) of {data['reps']} paired repetitions.".strip(),
         "",
         "| model | test | threads | llama.cpp | MLXR | ratio | share |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in data["rows"]:
-        lines += table_rows(row, info)
-    lines.append(END)
-    page = PAGE.read_text()
-    head, rest = page.split(BEGIN)
-    PAGE.write_text(head + "\n".join(lines) + rest.split(END)[1])
+        lines += table_rows(row)
+    return "\n".join(line.strip() for line in lines)
+
+
+def write_page():
+    sections = [section(json.loads(file.read_text())) for file in sorted(RESULTS.glob("*.json"))]
+    head, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text("\n".join([head + BEGIN, "\n\n".join(sections), END + rest.split(END)[1]]))
 
 
 def main():
@@ -168,6 +219,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     path = pathlib.Path
+    parser.add_argument("--name", help="of this run; its figures go to bench/results/NAME.json")
+    parser.add_argument("--note", default="", help="a sentence about this run for the page")
     parser.add_argument("--peers", type=path, help="folder with llama.cpp/bin and machine_limits")
     parser.add_argument("--mlx", type=path, default=ROOT / "build" / "release" / "bin" / "mlx")
     parser.add_argument("--models", type=path, nargs="*", default=[])
@@ -177,14 +230,16 @@ def main():
     parser.add_argument("--tg", type=int, default=128)
     parser.add_argument("--depth", type=int, nargs="*", default=[])
     parser.add_argument("--depth-model", type=path)
+    parser.add_argument("--kv", nargs="*", default=["f16"], help="KV types at depth")
     parser.add_argument("--batch-model", type=path)
-    parser.add_argument("--json", type=path, default=ROOT / "build" / "compare.json")
-    parser.add_argument("--table", type=path, help="figures kept before, as --json wrote them")
+    parser.add_argument("--load-models", type=path, nargs="*", default=[])
     options = parser.parse_args()
-    wanted = options.models or options.depth_model or options.batch_model
-    if not options.table and not (options.peers and wanted):
-        parser.error("give --peers and models, or --table")
-    write_page(json.loads(options.table.read_text()) if options.table else measure(options))
+    if bool(options.name) != bool(options.peers):
+        parser.error("give --name and --peers to measure, or neither to write the page")
+    RESULTS.mkdir(exist_ok=True)
+    if options.name:
+        measure(options)
+    write_page()
 
 
 if __name__ == "__main__":

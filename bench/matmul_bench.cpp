@@ -113,9 +113,13 @@ void register_all() {
             ->UseRealTime();
       };
       add("decode1", 65536, 2048, 1);
+      add("decodeK", 65536, 8192, 1);
       add("decode8", 65536, 2048, 8);
       add("cached1", 512, 2048, 1);
+      add("cached8", 512, 2048, 8);
       add("prompt512", 2048, 2048, 512);
+      add("promptk512", 8192, 512, 512);
+      add("promptk8192", 512, 8192, 512);
       if (packed)
         benchmark::RegisterBenchmark((name + "pack").c_str(), pack, format)->UseRealTime();
     }

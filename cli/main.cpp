@@ -23,9 +23,19 @@ int parse_and_run(int argc, char** argv) {
   Invocation invocation;
   CLI::App app{"mlx: runs language models on this machine.", "mlx"};
   app.set_version_flag("--version", std::string("mlx ") + MLXR_VERSION);
-  app.add_option("--socket", invocation.socket,
+  app.add_option("--socket", invocation.daemon.socket,
                  "Unix socket of the daemon; without it MLXR_SOCKET, else $MLXR_HOME/mlxr.sock")
       ->option_text("PATH");
+  app.add_option("--url", invocation.daemon.url,
+                 "A daemon on another machine, such as https://box.example:11435; its API key is "
+                 "read from MLXR_API_KEY")
+      ->envname("MLXR_URL")
+      ->option_text("URL");
+  app.add_option(
+         "--ca", invocation.daemon.ca_file,
+         "PEM file of who signed its certificate; without it, those that this system trusts")
+      ->envname("MLXR_CA")
+      ->option_text("FILE");
   app.require_subcommand(1);
   app.fallthrough();
   add_run(app, invocation);
@@ -34,6 +44,8 @@ int parse_and_run(int argc, char** argv) {
   add_ps(app, invocation);
   add_stop(app, invocation);
   add_serve(app, invocation);
+  add_key(app, invocation);
+  add_cache(app, invocation);
   add_bench(app, invocation);
   add_convert(app, invocation);
   try {

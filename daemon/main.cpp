@@ -11,6 +11,7 @@
 #include "daemon/config/load_config.h"
 #include "daemon/config/paths.h"
 #include "daemon/server/daemon.h"
+#include "daemon/server/supervisor.h"
 #include "daemon/telemetry/log.h"
 
 namespace {
@@ -27,6 +28,7 @@ ConfigSources config_sources(const CommandLine& line, const std::filesystem::pat
 }
 
 int run(int argc, char** argv) {
+  const PassedSockets sockets = take_passed_sockets();
   const std::filesystem::path home = mlxr_home();
   const CommandLine line = parse_command_line(argc, argv, server_settings(home), MLXR_VERSION);
   if (line.print_and_exit) {
@@ -39,7 +41,7 @@ int run(int argc, char** argv) {
   if (loaded.file) {
     spdlog::info("settings from {}", loaded.file->string());
   }
-  Daemon daemon({home, loaded, line.models, MLXR_VERSION});
+  Daemon daemon({home, loaded, line.models, MLXR_VERSION, sockets});
   daemon.run();
   return 0;
 }

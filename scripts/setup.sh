@@ -13,11 +13,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MLX_VERSION='0.32.*'
 DEBIAN_PACKAGES=(build-essential cmake ninja-build pkg-config python3 python3-venv git
   ca-certificates libboost-dev libhwy-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
-  nlohmann-json3-dev libcurl4-openssl-dev libedit-dev libgtest-dev)
-DEBIAN_DEV_PACKAGES=(clang-format clang-tidy libbenchmark-dev)
+  nlohmann-json3-dev libcurl4-openssl-dev libssl-dev libedit-dev libgtest-dev
+  libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc)
+DEBIAN_DEV_PACKAGES=(clang clang-format clang-tidy libbenchmark-dev)
 DEBIAN_NEON_PACKAGES=(g++-aarch64-linux-gnu qemu-user googletest) # scripts/test_neon.sh
 BREW_PACKAGES=(cmake ninja pkg-config python boost highway yaml-cpp cli11 spdlog fmt nlohmann-json
-  googletest)
+  googletest grpc protobuf openssl)
 BREW_DEV_PACKAGES=(clang-format llvm google-benchmark)
 
 DEV=no
@@ -32,7 +33,8 @@ RUST_VERSION=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/core/runtime/text
 # The stamp says which inputs were installed; a change to any of them installs again.
 STAMP=$MLXR_VENV/.mlxr-setup
 inputs() {
-  cat "$ROOT/scripts/setup.sh" "$ROOT/scripts/lib.sh" "$ROOT/tests/requirements.txt"
+  cat "$ROOT/scripts/setup.sh" "$ROOT/scripts/lib.sh" "$ROOT/tests/requirements.txt" \
+    "$ROOT/tests/wire/node/package-lock.json"
   uname -sm
   echo "$RUST_VERSION $TEST_VENV"
 }
@@ -117,10 +119,24 @@ install_mlx() {
   step "Installing $wheel" "$MLXR_VENV/bin/pip" install --disable-pip-version-check "$wheel"
 }
 
+# libFuzzer and the sanitizers of Debian's clang come apart from it, under its version.
+install_fuzzer() {
+  install_debian "libclang-rt-$(clang -dumpversion | cut -d . -f 1)-dev"
+}
+
 install_test_packages() {
   step "Making the test environment $TEST_VENV" fresh_venv "$TEST_VENV"
   step "Installing the test packages" "$TEST_VENV/bin/pip" install --disable-pip-version-check \
     -r "$ROOT/tests/requirements.txt"
+  install_node_clients
+}
+
+# The clients that tests/wire/node runs, with the Node that pip brought.
+install_node_clients() {
+  mkdir -p "$TEST_VENV/node"
+  cp "$ROOT"/tests/wire/node/package*.json "$TEST_VENV/node/"
+  step "Installing the clients for Node" env "PATH=$TEST_VENV/bin:$PATH" \
+    npm ci --no-audit --no-fund --prefix "$TEST_VENV/node"
 }
 
 SYSTEM=$(uname -s)
@@ -132,6 +148,7 @@ On another system, install by hand what scripts/setup.sh lists, then run scripts
     if [ "$DEV" = yes ]; then
       if [ "$(uname -m)" = x86_64 ]; then DEBIAN_DEV_PACKAGES+=("${DEBIAN_NEON_PACKAGES[@]}"); fi
       install_debian "${DEBIAN_DEV_PACKAGES[@]}"
+      install_fuzzer
     fi
     ;;
   Darwin)

@@ -3,7 +3,7 @@
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh SUITE...     only these: core avx2 generic neon daemon text-ffi parity pytest scores
-#                                lint asan tsan (neon: on x86-64 Linux, in QEMU)
+#                                lint asan tsan fuzz (neon: on x86-64 Linux, in QEMU)
 #
 # The last lines say what each suite counted and, at the very end, how many passed and failed.
 # Results and logs lie in build/test-results.
@@ -11,7 +11,7 @@ set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT" || exit 1
 
-ALL=(core avx2 generic daemon text-ffi parity pytest scores lint asan tsan)
+ALL=(core avx2 generic daemon text-ffi parity pytest scores lint asan tsan fuzz)
 if [ "$(uname -sm)" = 'Linux x86_64' ]; then ALL+=(neon); fi
 SUITES=("$@")
 if [ ${#SUITES[@]} -eq 0 ]; then SUITES=("${ALL[@]}"); fi
@@ -51,7 +51,8 @@ gtest() { "$BIN/$1" --gtest_brief=1 "--gtest_output=json:$RESULTS/release-$1.jso
 suite_core() { gtest mlxr-core-tests; }
 # The kernels again at the instruction sets that this machine would not choose.
 simd() {
-  local kernels='Matmul.*:Quantize*:EngineOnQ8.*:Attention.*:KvStore.*:Rope.*'
+  local kernels='SimdLevel.*:Matmul.*:Quantize*:EngineOnQ8.*:Attention.*:KvStore.*:Rope.*:TopK.*:Softmax.*'
+  kernels+=':Activation.*:Norm.*:Elementwise.*:MoeRouting.*:*/Moe.*'
   MLXR_SIMD=$1 "$BIN/mlxr-core-tests" --gtest_brief=1 "--gtest_filter=$kernels" \
     "--gtest_output=json:$RESULTS/$1-mlxr-core-tests.json"
 }
@@ -74,6 +75,9 @@ suite_scores() {
 suite_lint() { scripts/lint.sh; }
 suite_asan() { scripts/sanitize.sh asan; }
 suite_tsan() { scripts/sanitize.sh tsan; }
+# The same inputs each time, or a commit could fail for what an older one did. Without tool_parsers,
+# which still finds malformed calls whose pieces make a difference (docs/plan.md).
+suite_fuzz() { MLXR_FUZZ_SEED=1 scripts/fuzz.sh 60 http_request json_bodies gguf safetensors; }
 
 run setup scripts/setup.sh --dev
 if [ "$(cut -d ' ' -f 1 "$RESULTS/setup.status")" = 0 ]; then

@@ -48,6 +48,13 @@ void Conversation::set_option(const std::string& name, const std::string& value)
                   "\"; there are temperature, top_p, top_k, min_p, seed, max_tokens and stop");
 }
 
+void Conversation::add_adapter(const std::string& name) {
+  Json adapter = Json::object();
+  adapter["name"] = name;
+  if (!options_.contains("lora")) options_["lora"] = Json::array();
+  options_["lora"].push_back(std::move(adapter));
+}
+
 void Conversation::add(const std::string& role, const std::string& text) {
   messages_.push_back({{"role", role}, {"content", text}});
 }

@@ -16,6 +16,8 @@ class Conversation {
   void set_system(const std::string& text) { system_ = text; }
   // Throws Error{kInvalidArgument} naming the options there are.
   void set_option(const std::string& name, const std::string& value);
+  // One of the model's LoRA adapters, in full strength.
+  void add_adapter(const std::string& name);
   const Json& options() const { return options_; }
   const std::string& system() const { return system_; }
   const std::string& model() const { return model_; }

@@ -45,7 +45,7 @@ ErrorCode code_of(int status) {
 // One request: sent, waited for, its answer given on piece by piece.
 class Transfer {
  public:
-  Transfer(const std::filesystem::path& socket, const std::string& path);
+  Transfer(const DaemonAddress& address, const std::string& path);
   void set_body(const Json& body);
 
   // The status, 0 when interrupted, nothing when no daemon listens. Pieces of a 200 answer go to
@@ -58,8 +58,10 @@ class Transfer {
   static size_t receive(char* data, size_t size, size_t count, void* self);
   void take(std::string_view data);
   int status() const;
+  void add_header(const std::string& line);
   std::optional<int> result(CURLcode code) const;
 
+  const DaemonAddress& address_;
   EasyHandle easy_{curl_easy_init(), curl_easy_cleanup};
   MultiHandle multi_{curl_multi_init(), curl_multi_cleanup};
   HeaderList headers_{nullptr, curl_slist_free_all};
@@ -68,10 +70,13 @@ class Transfer {
   std::exception_ptr failure_;  // of on_data: must not pass through C
 };
 
-Transfer::Transfer(const std::filesystem::path& socket, const std::string& path) {
+Transfer::Transfer(const DaemonAddress& address, const std::string& path) : address_(address) {
   CURL* easy = easy_.get();
-  curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, socket.c_str());
-  curl_easy_setopt(easy, CURLOPT_URL, ("http://localhost" + path).c_str());
+  const bool remote = !address.url.empty();
+  if (!remote) curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, address.socket.c_str());
+  curl_easy_setopt(easy, CURLOPT_URL, ((remote ? address.url : "http://localhost") + path).c_str());
+  if (!address.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, address.ca_file.c_str());
+  if (remote && !address.key.empty()) add_header("Authorization: Bearer " + address.key);
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive);
@@ -81,11 +86,15 @@ Transfer::Transfer(const std::filesystem::path& socket, const std::string& path)
 void Transfer::set_body(const Json& body) {
   sent_ = body.dump(-1, ' ', false, Json::error_handler_t::replace);
   // Without "Expect", which would add a turn before long bodies.
-  headers_.reset(
-      curl_slist_append(curl_slist_append(nullptr, "Content-Type: application/json"), "Expect:"));
-  curl_easy_setopt(easy_.get(), CURLOPT_HTTPHEADER, headers_.get());
+  add_header("Content-Type: application/json");
+  add_header("Expect:");
   curl_easy_setopt(easy_.get(), CURLOPT_POSTFIELDSIZE, static_cast<long>(sent_.size()));
   curl_easy_setopt(easy_.get(), CURLOPT_POSTFIELDS, sent_.c_str());
+}
+
+void Transfer::add_header(const std::string& line) {
+  headers_.reset(curl_slist_append(headers_.release(), line.c_str()));
+  curl_easy_setopt(easy_.get(), CURLOPT_HTTPHEADER, headers_.get());
 }
 
 size_t Transfer::receive(char* data, size_t size, size_t count, void* self) {
@@ -117,6 +126,15 @@ std::optional<int> Transfer::result(CURLcode code) const {
   if (failure_) std::rethrow_exception(failure_);
   if (code == CURLE_OK) return status();
   if (code == CURLE_COULDNT_CONNECT) return std::nullopt;
+  if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
+    throw Error(ErrorCode::kUnavailable, "the certificate of " + address_.text() +
+                                             " cannot be verified (" + curl_easy_strerror(code) +
+                                             "); name the file of who signed it with --ca");
+  }
+  if (!address_.url.empty()) {
+    throw Error(ErrorCode::kUnavailable,
+                "cannot talk to " + address_.url + ": " + curl_easy_strerror(code));
+  }
   throw Error(ErrorCode::kUnavailable, std::string("the connection to the daemon broke (") +
                                            curl_easy_strerror(code) +
                                            "); its log, mlxrunnerd.log, may say why");
@@ -147,8 +165,8 @@ std::optional<int> Transfer::perform(const std::function<void(std::string_view)>
   return code ? result(*code) : 0;
 }
 
-[[noreturn]] void throw_gone(const std::filesystem::path& socket) {
-  throw Error(ErrorCode::kUnavailable, "no daemon listens on " + socket.string());
+[[noreturn]] void throw_gone(const DaemonAddress& address) {
+  throw Error(ErrorCode::kUnavailable, "no daemon listens on " + address.text());
 }
 
 Json parse_reply(const Reply& reply) {
@@ -163,7 +181,7 @@ Json parse_reply(const Reply& reply) {
 }  // namespace
 
 std::optional<Reply> DaemonClient::try_get(const std::string& path) const {
-  Transfer transfer(socket_, path);
+  Transfer transfer(address_, path);
   const auto status = transfer.perform({}, nullptr, "");
   if (!status) return std::nullopt;
   return Reply{*status, transfer.body()};
@@ -171,25 +189,25 @@ std::optional<Reply> DaemonClient::try_get(const std::string& path) const {
 
 Json DaemonClient::get(const std::string& path) const {
   const std::optional<Reply> reply = try_get(path);
-  if (!reply) throw_gone(socket_);
+  if (!reply) throw_gone(address_);
   return parse_reply(*reply);
 }
 
 Json DaemonClient::post(const std::string& path, const Json& body, const std::string& label) const {
-  Transfer transfer(socket_, path);
+  Transfer transfer(address_, path);
   transfer.set_body(body);
   const auto status = transfer.perform({}, nullptr, label);
-  if (!status) throw_gone(socket_);
+  if (!status) throw_gone(address_);
   return parse_reply({*status, transfer.body()});
 }
 
 bool DaemonClient::stream(const std::string& path, const Json& body,
                           const std::function<void(std::string_view)>& on_data,
                           const Interrupt& interrupt) const {
-  Transfer transfer(socket_, path);
+  Transfer transfer(address_, path);
   transfer.set_body(body);
   const auto status = transfer.perform(on_data, &interrupt, "");
-  if (!status) throw_gone(socket_);
+  if (!status) throw_gone(address_);
   if (*status >= 400) throw_refusal({*status, transfer.body()});
   return *status != 0;
 }

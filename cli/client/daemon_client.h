@@ -1,4 +1,4 @@
-// HTTP to the daemon over its Unix socket.
+// HTTP to the daemon: over its Unix socket, or to one on another machine by its URL.
 #pragma once
 
 #include <filesystem>
@@ -19,10 +19,20 @@ struct Reply {
   std::string body;
 };
 
+// Where a daemon is.
+struct DaemonAddress {
+  std::filesystem::path socket = {};
+  std::string url = {};                // used where it is not empty: "https://box.example:11435"
+  std::filesystem::path ca_file = {};  // PEM; empty: the authorities that this system trusts
+  std::string key = {};                // an API key; of a URL only
+
+  std::string text() const { return url.empty() ? socket.string() : url; }
+};
+
 class DaemonClient {
  public:
-  explicit DaemonClient(std::filesystem::path socket) : socket_(std::move(socket)) {}
-  const std::filesystem::path& socket() const { return socket_; }
+  explicit DaemonClient(DaemonAddress address) : address_(std::move(address)) {}
+  const std::filesystem::path& socket() const { return address_.socket; }
 
   // The answer whatever its status; nothing when no daemon listens.
   std::optional<Reply> try_get(const std::string& path) const;
@@ -38,7 +48,7 @@ class DaemonClient {
               const Interrupt& interrupt) const;
 
  private:
-  std::filesystem::path socket_;
+  DaemonAddress address_;
 };
 
 // "a/b c" as one segment of a path.

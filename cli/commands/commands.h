@@ -2,16 +2,16 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <functional>
-#include <optional>
+
+#include "cli/client/daemon_process.h"
 
 namespace mlxr::cli {
 
 // Shared by all commands.
 struct Invocation {
-  std::optional<std::filesystem::path> socket;  // --socket
-  std::function<int()> chosen;                  // returns the exit status
+  DaemonChoice daemon;          // --socket, --url, --ca
+  std::function<int()> chosen;  // returns the exit status
 };
 
 void add_run(CLI::App& app, Invocation& invocation);
@@ -20,6 +20,8 @@ void add_list(CLI::App& app, Invocation& invocation);
 void add_show(CLI::App& app, Invocation& invocation);
 void add_ps(CLI::App& app, Invocation& invocation);
 void add_stop(CLI::App& app, Invocation& invocation);
+void add_key(CLI::App& app, Invocation& invocation);
+void add_cache(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_convert(CLI::App& app, Invocation& invocation);
 

@@ -36,7 +36,7 @@ void add_list(CLI::App& app, Invocation& invocation) {
   command->add_flag("--json", *json, "As JSON");
   command->callback([&invocation, json] {
     invocation.chosen = [&invocation, json] {
-      const Json body = find_or_start_daemon(invocation.socket).get("/mlxr/v1/models");
+      const Json body = find_or_start_daemon(invocation.daemon).get("/mlxr/v1/models");
       const std::string text = *json ? body.dump(2) + "\n" : table(body.at("models"));
       std::fputs(text.c_str(), stdout);
       return 0;

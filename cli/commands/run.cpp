@@ -27,6 +27,7 @@ struct Options {
   std::string system;
   std::map<std::string, std::string> sampling;  // option name -> value as typed
   std::vector<std::string> stop;
+  std::vector<std::string> adapters;  // paths
   bool raw = false, verbose = false;
 };
 
@@ -74,6 +75,15 @@ int answer_once(const DaemonClient& client, Conversation conversation, const std
   return answer.interrupted ? 130 : 0;
 }
 
+// Has the daemon read the adapter for the model; returns its name there.
+std::string add_adapter(const DaemonClient& client, const std::string& model,
+                        const std::string& path) {
+  Json body = Json::object();
+  body["model"] = model;
+  body["path"] = std::filesystem::absolute(path).lexically_normal().string();
+  return client.post("/mlxr/v1/adapters", body, "reading " + path).value("name", path);
+}
+
 int run(const Invocation& invocation, const Options& options) {
   const bool interactive = options.prompt.empty() && ::isatty(STDIN_FILENO);
   const std::string prompt = interactive ? "" : prompt_of(options);
@@ -81,7 +91,7 @@ int run(const Invocation& invocation, const Options& options) {
     throw Error(ErrorCode::kInvalidArgument,
                 "the prompt is empty; give one after the model's name or on standard input");
   }
-  const DaemonClient client = find_or_start_daemon(invocation.socket);
+  const DaemonClient client = find_or_start_daemon(invocation.daemon);
   const std::string name = load_in_daemon(client, options.model);
   const Json details = client.get("/mlxr/v1/models/" + escape_segment(name));
   const bool chat =
@@ -89,6 +99,9 @@ int run(const Invocation& invocation, const Options& options) {
   Conversation conversation(name, chat);
   conversation.set_system(options.system);
   for (const auto& [option, value] : options.sampling) conversation.set_option(option, value);
+  for (const std::string& path : options.adapters) {
+    conversation.add_adapter(add_adapter(client, name, path));
+  }
   for (const std::string& stop : options.stop) conversation.set_option("stop", stop);
   return interactive ? chat_interactively(client, std::move(conversation), options.verbose)
                      : answer_once(client, std::move(conversation), prompt, options.verbose);
@@ -120,6 +133,11 @@ void add_run(CLI::App& app, Invocation& invocation) {
   }
   command->add_option("--stop", options->stop, "Text that ends the answer; may be repeated")
       ->option_text("TEXT")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--adapter", options->adapters,
+                   "A LoRA adapter: a PEFT folder or a GGUF file; may be repeated")
+      ->option_text("PATH")
       ->allow_extra_args(false);
   command->add_flag("--raw", options->raw, "Complete the prompt as it is, without a chat template");
   command->add_flag("-v,--verbose", options->verbose, "Say how fast it was");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/client/daemon_process.h"
+#include "cli/client/spawn_daemon.h"
 #include "cli/commands/commands.h"
 #include "core/base/error.h"
 
@@ -16,7 +17,8 @@ namespace {
 int serve(const Invocation& invocation, const std::vector<std::string>& flags) {
   const std::string program = daemon_program();
   std::vector<std::string> words{program};
-  if (invocation.socket) words.insert(words.end(), {"--socket", invocation.socket->string()});
+  if (invocation.daemon.socket)
+    words.insert(words.end(), {"--socket", invocation.daemon.socket->string()});
   words.insert(words.end(), flags.begin(), flags.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

@@ -54,7 +54,7 @@ void add_show(CLI::App& app, Invocation& invocation) {
   command->add_flag("--json", options->json, "As JSON, the chat template's source included");
   command->callback([&invocation, options] {
     invocation.chosen = [&invocation, options] {
-      const DaemonClient client = find_or_start_daemon(invocation.socket);
+      const DaemonClient client = find_or_start_daemon(invocation.daemon);
       const std::string name = is_model_path_argument(options->model)
                                    ? load_in_daemon(client, options->model)
                                    : options->model;

@@ -39,7 +39,7 @@ int stop_daemon(const DaemonClient& client, bool quiet) {
 }
 
 int stop(const Invocation& invocation, const std::string& model, bool quiet) {
-  const auto client = find_daemon(invocation.socket);
+  const auto client = find_daemon(invocation.daemon);
   if (!client) {
     if (!quiet) std::printf("The daemon is not running.\n");
     return 0;

@@ -16,6 +16,7 @@ enum class ErrorCode {
   kUnsupported,      // well formed, but this build cannot do it
   kOutOfMemory,      // a budget or the machine is exhausted
   kUnavailable,      // busy, loading or shutting down (HTTP 503)
+  kTimeout,          // the caller's own deadline passed (HTTP 504)
   kIo,               // the operating system refused
   kInternal,         // a bug of ours
 };

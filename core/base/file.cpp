@@ -24,7 +24,7 @@ std::string read_file(const std::filesystem::path& path) {
   return std::move(out).str();
 }
 
-void write_file_atomic(const std::filesystem::path& path, std::string_view content) {
+void write_file_atomic(const std::filesystem::path& path, std::string_view content, unsigned mode) {
   const std::filesystem::path temporary =
       path.string() + ".tmp." + std::to_string(static_cast<long>(::getpid()));
   const auto fail = [&](const char* what) {
@@ -33,7 +33,7 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view conte
     throw Error(ErrorCode::kIo,
                 std::string("cannot ") + what + " " + path.string() + ": " + std::strerror(reason));
   };
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (fd < 0) fail("create");
   for (size_t done = 0; done < content.size();) {
     const ssize_t n = ::write(fd, content.data() + done, content.size() - done);

@@ -7,24 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/family.h"
-#include "core/graph/model_spec.h"
-#include "core/graph/tensor_source.h"
-#include "core/kernels/primitives/ops.h"
+#include "core/graph/layer.h"
 
 namespace mlxr {
-
-struct LayerWeights {
-  mlx::core::array attn_norm, mlp_norm;  // float32 [hidden]
-  LinearWeight q, k, v, o;
-  LinearWeight gate, up, down;
-};
 
 struct DecoderWeights {
   Weight embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
-  mlx::core::array final_norm;  // float32 [hidden]
-  LinearWeight output;          // [vocab, hidden]; the embedding when it is tied
+  NormWeight final_norm;
+  LinearWeight output;  // [vocab, hidden]; the embedding when it is tied
 };
 
 // Finds and checks every tensor that `spec` needs. Throws Error{kCorruptFile} naming a tensor that
@@ -42,11 +33,18 @@ struct PackedDecoder {
 PackedDecoder pack_decoder(const DecoderWeights& weights, ThreadPool& threads,
                            const std::function<void()>& after_layer);
 
-// Computes one step: its keys and values are stored, and its logits returned, float32
-// [plan.logit_rows, vocab]; nullopt where the plan wants none.
-std::optional<mlx::core::array> decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
-                                             std::shared_ptr<const StepPlan> plan,
-                                             const std::vector<KvLayer>& kv,
-                                             const KernelContext& context);
+WeightMemory decoder_memory(const DecoderWeights& weights, bool interleave);
+
+// What a step leaves for those who asked, float32.
+struct StepResults {
+  std::optional<mlx::core::array> states;  // [plan.result_rows, hidden], after the final norm
+  std::optional<mlx::core::array> logits;  // [plan.logit_rows, vocab]
+};
+
+// Computes one step: its keys and values are stored, and its results returned. Without adapters it
+// is the very same computation as if there were no such thing.
+StepResults decoder_step(const ModelSpec& spec, const DecoderWeights& weights,
+                         std::shared_ptr<const StepPlan> plan, const std::vector<KvLayer>& kv,
+                         const KernelContext& context, const StepAdapters& adapters = {});
 
 }  // namespace mlxr

@@ -15,7 +15,11 @@ namespace {
 using nlohmann::json;
 
 const std::vector<const Family*>& families() {
-  static const std::vector<const Family*> kFamilies = {&llama_family(), &qwen2_family()};
+  static const std::vector<const Family*> kFamilies = {
+      &llama_family(),  &mistral_family(),   &mixtral_family(),   &qwen2_family(),
+      &qwen3_family(),  &qwen2_moe_family(), &qwen3_moe_family(), &gemma_family(),
+      &gemma2_family(), &gemma3_family(),    &stablelm_family(),  &starcoder2_family(),
+      &bert_family()};
   return kFamilies;
 }
 
@@ -43,7 +47,18 @@ const Family* find(const std::string_view name, std::vector<std::string_view> Fa
 
 std::string in_layer(const std::string& name, int32_t layer) {
   const size_t at = name.find("{}");
+  if (at == std::string::npos) return name;
   return name.substr(0, at) + std::to_string(layer) + name.substr(at + 2);
+}
+
+int64_t hf_row_of_gguf(int64_t row, int64_t head_dim) {
+  const int64_t in_head = row % head_dim;
+  return row - in_head + (in_head % 2) * (head_dim / 2) + in_head / 2;
+}
+
+int64_t gguf_row_of_hf(int64_t row, int64_t head_dim) {
+  const int64_t in_head = row % head_dim, half = head_dim / 2;
+  return row - in_head + 2 * (in_head % half) + in_head / half;
 }
 
 const Family& family_of_hf(const std::string& model_type, const std::string& where) {
@@ -238,7 +253,19 @@ TensorNames common_hf_names() {
           .mlp_norm = "model.layers.{}.post_attention_layernorm",
           .gate = "model.layers.{}.mlp.gate_proj",
           .up = "model.layers.{}.mlp.up_proj",
-          .down = "model.layers.{}.mlp.down_proj"};
+          .down = "model.layers.{}.mlp.down_proj",
+          .q_norm = "model.layers.{}.self_attn.q_norm",
+          .k_norm = "model.layers.{}.self_attn.k_norm",
+          .post_attn_norm = "model.layers.{}.post_attention_layernorm",
+          .post_mlp_norm = "model.layers.{}.post_feedforward_layernorm",
+          .router = "model.layers.{}.mlp.gate",
+          .expert_gate = "model.layers.{}.mlp.experts.{}.gate_proj",
+          .expert_up = "model.layers.{}.mlp.experts.{}.up_proj",
+          .expert_down = "model.layers.{}.mlp.experts.{}.down_proj",
+          .shared_router = "model.layers.{}.mlp.shared_expert_gate",
+          .shared_gate = "model.layers.{}.mlp.shared_expert.gate_proj",
+          .shared_up = "model.layers.{}.mlp.shared_expert.up_proj",
+          .shared_down = "model.layers.{}.mlp.shared_expert.down_proj"};
 }
 
 TensorNames common_gguf_names() {
@@ -253,7 +280,19 @@ TensorNames common_gguf_names() {
           .mlp_norm = "blk.{}.ffn_norm",
           .gate = "blk.{}.ffn_gate",
           .up = "blk.{}.ffn_up",
-          .down = "blk.{}.ffn_down"};
+          .down = "blk.{}.ffn_down",
+          .q_norm = "blk.{}.attn_q_norm",
+          .k_norm = "blk.{}.attn_k_norm",
+          .post_attn_norm = "blk.{}.post_attention_norm",
+          .post_mlp_norm = "blk.{}.post_ffw_norm",
+          .router = "blk.{}.ffn_gate_inp",
+          .expert_gate = "blk.{}.ffn_gate_exps",
+          .expert_up = "blk.{}.ffn_up_exps",
+          .expert_down = "blk.{}.ffn_down_exps",
+          .shared_router = "blk.{}.ffn_gate_inp_shexp",
+          .shared_gate = "blk.{}.ffn_gate_shexp",
+          .shared_up = "blk.{}.ffn_up_shexp",
+          .shared_down = "blk.{}.ffn_down_shexp"};
 }
 
 }  // namespace mlxr

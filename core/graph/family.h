@@ -15,15 +15,26 @@ namespace mlxr {
 class GgufFile;
 class GgufWriter;
 
-// Modules of a decoder; "{}" stands for the layer's number.
+// Modules of a model; "{}" stands for the layer's number. `gate` is empty where MLPs have none.
 struct TensorNames {
   std::string embedding, final_norm, output;
   std::string attn_norm, q, k, v, o;
   std::string mlp_norm, gate, up, down;
+  std::string q_norm, k_norm;                 // where the spec has qk_norm
+  std::string post_attn_norm, post_mlp_norm;  // where it has post_norms
+  // Where it has experts. A second "{}" stands for the expert's number; without one, a tensor holds
+  // all experts, [experts, rows, columns].
+  std::string router, expert_gate, expert_up, expert_down;
+  std::string shared_router, shared_gate, shared_up, shared_down;
+  // Of an encoder. A head may be without `classifier`: its `classifier_dense` is the output then.
+  std::string positions = {}, token_types = {}, embedding_norm = {};
+  std::string classifier = {}, classifier_dense = {};
 };
 
-// "blk.{}.attn_q" and 3 to "blk.3.attn_q".
+// "blk.{}.attn_q" and 3 to "blk.3.attn_q": fills the first "{}", if there is one.
 std::string in_layer(const std::string& name, int32_t layer);
+// True for a name that has a "{}" left.
+inline bool has_place(const std::string& name) { return name.find("{}") != std::string::npos; }
 
 struct Family {
   std::vector<std::string_view> hf_model_types;      // config.json's model_type
@@ -36,7 +47,14 @@ struct Family {
   void (*write_gguf)(const ModelSpec& spec, GgufWriter& writer);
   // GGUF pairs neighbouring rows of Q and K for RoPE where Hugging Face pairs halves.
   bool gguf_interleaves_qk = false;
+  // Hugging Face's names begin with it, but in files that hold the model without a head.
+  std::string hf_prefix = "model.";
 };
+
+// Row of a Hugging Face file's Q or K that is row `row` of GGUF's, of a family that interleaves
+// them; and back.
+int64_t hf_row_of_gguf(int64_t row, int64_t head_dim);
+int64_t gguf_row_of_hf(int64_t row, int64_t head_dim);
 
 // Throw Error{kUnsupported} naming the architecture and those that can be run.
 const Family& family_of_hf(const std::string& model_type, const std::string& where);

@@ -8,6 +8,21 @@
 
 namespace mlxr {
 
+namespace {
+
+template <class Require>
+void check_rope(const RopeSpec& rope, int32_t head_dim, const Require& require) {
+  require(rope.dims >= 0 && rope.dims % 2 == 0 && rope.dims <= head_dim,
+          "rotates " + std::to_string(rope.dims) + " of " + std::to_string(head_dim) +
+              " head dimensions");
+  require(rope.theta > 0 && rope.factor > 0, "has a RoPE base or factor that is not positive");
+  require(rope.frequency_factors.empty() ||
+              rope.frequency_factors.size() == static_cast<size_t>(rope.dims / 2),
+          "has RoPE frequency factors of the wrong length");
+}
+
+}  // namespace
+
 void check_spec(const ModelSpec& s, const std::string& where) {
   const auto require = [&](bool good, const std::string& what) {
     if (!good) throw Error(ErrorCode::kCorruptFile, where + " " + what);
@@ -24,13 +39,21 @@ void check_spec(const ModelSpec& s, const std::string& where) {
   require(s.heads % s.kv_heads == 0, "has " + std::to_string(s.heads) +
                                          " heads, not a multiple of " + std::to_string(s.kv_heads) +
                                          " KV heads");
-  require(s.rope.dims >= 0 && s.rope.dims % 2 == 0 && s.rope.dims <= s.head_dim,
-          "rotates " + std::to_string(s.rope.dims) + " of " + std::to_string(s.head_dim) +
-              " head dimensions");
-  require(s.rope.theta > 0 && s.rope.factor > 0, "has a RoPE base or factor that is not positive");
-  require(s.rope.frequency_factors.empty() ||
-              s.rope.frequency_factors.size() == static_cast<size_t>(s.rope.dims / 2),
-          "has RoPE frequency factors of the wrong length");
+  require(s.windows.empty() || s.windows.size() == static_cast<size_t>(s.layers),
+          "states attention windows for " + std::to_string(s.windows.size()) + " of " +
+              std::to_string(s.layers) + " layers");
+  for (int32_t window : s.windows) require(window >= 0, "has a negative attention window");
+  if (s.moe.experts != 0) {
+    require(s.moe.experts > 0 && s.moe.experts <= kMost && s.moe.router.used > 0 &&
+                s.moe.router.used <= s.moe.experts,
+            "uses " + std::to_string(s.moe.router.used) + " of " + std::to_string(s.moe.experts) +
+                " experts a token");
+    require(
+        s.moe.ffn > 0 && s.moe.ffn <= kMost && s.moe.shared_ffn >= 0 && s.moe.shared_ffn <= kMost,
+        "states an impossible feed-forward size of its experts");
+  }
+  check_rope(s.rope, s.head_dim, require);
+  if (s.window_rope) check_rope(*s.window_rope, s.head_dim, require);
 }
 
 namespace {

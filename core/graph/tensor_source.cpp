@@ -52,10 +52,15 @@ class GgufSource : public TensorSource {
 
 class SafetensorsSource : public TensorSource {
  public:
-  SafetensorsSource(Safetensors tensors, std::string where, int32_t group_size)
-      : tensors_(std::move(tensors)), where_(std::move(where)), group_size_(group_size) {}
+  SafetensorsSource(Safetensors tensors, std::string where, int32_t group_size,
+                    std::string optional_prefix)
+      : tensors_(std::move(tensors)),
+        where_(std::move(where)),
+        group_size_(group_size),
+        optional_prefix_(std::move(optional_prefix)) {}
 
-  std::optional<WeightView> weight(const std::string& module) const override {
+  std::optional<WeightView> weight(const std::string& named) const override {
+    const std::string module = in_file(named);
     const RawTensor* tensor = tensors_.find(module + ".weight");
     if (tensor == nullptr) return std::nullopt;
     if (tensor->dtype == "U32") return affine(module, *tensor);
@@ -64,7 +69,8 @@ class SafetensorsSource : public TensorSource {
     }
     return as_weight(module + ".weight", *tensor);
   }
-  std::optional<WeightView> bias(const std::string& module) const override {
+  std::optional<WeightView> bias(const std::string& named) const override {
+    const std::string module = in_file(named);
     const RawTensor* tensor = tensors_.find(module + ".bias");
     return tensor ? std::optional(as_weight(module + ".bias", *tensor)) : std::nullopt;
   }
@@ -72,6 +78,13 @@ class SafetensorsSource : public TensorSource {
   std::string where() const override { return where_; }
 
  private:
+  std::string in_file(const std::string& module) const {
+    const bool whole = tensors_.find(module + ".weight") != nullptr;
+    return whole || optional_prefix_.empty() || !module.starts_with(optional_prefix_)
+               ? module
+               : module.substr(optional_prefix_.size());
+  }
+
   // MLX packs 32 / bits columns in a word; scales and biases tell how many columns there are.
   std::optional<WeightView> affine(const std::string& module, const RawTensor& packed) const {
     const auto fail = [&](const std::string& what) {
@@ -111,6 +124,7 @@ class SafetensorsSource : public TensorSource {
   Safetensors tensors_;
   std::string where_;
   int32_t group_size_;
+  std::string optional_prefix_;
 };
 
 }  // namespace
@@ -120,8 +134,9 @@ std::unique_ptr<TensorSource> gguf_source(std::shared_ptr<const GgufFile> file) 
 }
 
 std::unique_ptr<TensorSource> safetensors_source(Safetensors tensors, std::string where,
-                                                 int32_t group_size) {
-  return std::make_unique<SafetensorsSource>(std::move(tensors), std::move(where), group_size);
+                                                 int32_t group_size, std::string optional_prefix) {
+  return std::make_unique<SafetensorsSource>(std::move(tensors), std::move(where), group_size,
+                                             std::move(optional_prefix));
 }
 
 }  // namespace mlxr

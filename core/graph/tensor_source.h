@@ -27,8 +27,10 @@ class TensorSource {
 class GgufFile;
 class Safetensors;
 std::unique_ptr<TensorSource> gguf_source(std::shared_ptr<const GgufFile> file);
-// `group_size`: of MLX-quantised weights; 0 when the model has none.
+// `group_size`: of MLX-quantised weights; 0 when the model has none. `optional_prefix`: modules
+// whose names begin with it are sought without it too.
 std::unique_ptr<TensorSource> safetensors_source(Safetensors tensors, std::string where,
-                                                 int32_t group_size);
+                                                 int32_t group_size,
+                                                 std::string optional_prefix = "");
 
 }  // namespace mlxr

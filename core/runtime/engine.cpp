@@ -1,39 +1,26 @@
 #include "core/runtime/engine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstring>
+#include <iterator>
 
 #include "core/base/error.h"
 #include "core/graph/decoder.h"
+#include "core/runtime/adapters/step_adapters.h"
 #include "core/runtime/kv/arena.h"
+#include "core/runtime/kv/kv_identity.h"
+#include "core/runtime/kv/kv_plan.h"
 #include "mlx/stream.h"
 
 namespace mlxr {
 namespace mx = mlx::core;
 namespace {
 
-int64_t machine_memory() {
-  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGE_SIZE);
-}
-
-ArenaShape arena_shape(const ModelSpec& spec, const EngineOptions& options) {
-  return {.layers = spec.layers,
-          .kv_heads = spec.kv_heads,
-          .head_dim = spec.head_dim,
-          .block_tokens = options.kv_block_tokens,
-          .type = options.kv_type};
-}
-
-int64_t blocks_for(int64_t tokens, int32_t block_tokens) {
-  return (tokens + block_tokens - 1) / block_tokens;
-}
-
-// Four full contexts, but not more than a quarter of the machine.
-int64_t default_kv_bytes(const ArenaShape& shape, int64_t context) {
-  const int64_t wanted = 4 * blocks_for(context, shape.block_tokens) * shape.block_bytes();
-  return std::max(std::min(wanted, machine_memory() / 4), shape.block_bytes());
+// Of a block: the keys of all heads of a layer, which lie together, or its values.
+size_t part_bytes(const cpu::KvLayerRef& layer) {
+  return static_cast<size_t>(layer.kv_heads * layer.region_bytes());
 }
 
 }  // namespace
@@ -46,6 +33,24 @@ std::span<const float> StepLogits::row(int32_t index) const {
           static_cast<size_t>(vocab_)};
 }
 
+void StepLogits::set_states(mx::array values, std::vector<int32_t> rows) {
+  states_ = std::move(values);
+  state_rows_ = std::move(rows);
+}
+
+std::span<const float> StepLogits::state(int32_t index) const {
+  const auto width = static_cast<int64_t>(states_->shape(-1));
+  const int64_t row = state_rows_[static_cast<size_t>(index)];
+  return {states_->data<float>() + row * width, static_cast<size_t>(width)};
+}
+
+void mark_stored(const SequenceSlice& slice) {
+  const auto proposed = static_cast<size_t>(slice.proposed);
+  const auto sure = slice.tokens.first(slice.tokens.size() - proposed);
+  if (!sure.empty()) slice.kv->advance(sure);
+  slice.kv->run_ahead(slice.proposed);
+}
+
 struct Engine::Impl {
   std::shared_ptr<const Model> model;
   EngineOptions options;
@@ -53,14 +58,24 @@ struct Engine::Impl {
   int32_t context = 0;
   int64_t arena_bytes = 0;
   std::optional<Pager> pager;
+  ArenaShape shape;
   std::vector<KvLayer> layers;
-  RopeFrequencies rope;
+  std::vector<RopeFrequencies> ropes;  // in the order of StepPlan::angles
   std::optional<mx::Stream>
       stream;  // made by the thread that steps: MLX's streams belong to threads
+  KernelTimes times;
 
   void check(std::span<const SequenceSlice> slices) const;
+  void check_encoder(const SequenceSlice& slice) const;
   void reserve(std::span<const SequenceSlice> slices) const;
-  std::shared_ptr<const StepPlan> plan(std::span<const SequenceSlice> slices) const;
+  void copy_block(const BlockCopy& copy) const;
+  struct Planned {
+    std::shared_ptr<const StepPlan> plan;
+    std::vector<int32_t> state_rows;  // of plan->result_rows
+  };
+  Planned plan(std::span<const SequenceSlice> slices) const;
+  StepResults compute(const std::shared_ptr<const StepPlan>& plan,
+                      std::span<const SequenceSlice> slices, const KernelContext& context);
   void add_angles(StepPlan& plan) const;
 };
 
@@ -68,25 +83,16 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options,
                std::shared_ptr<ThreadPool> threads)
     : impl_(std::make_unique<Impl>()) {
   const ModelSpec& spec = model->spec;
-  if (options.kv_block_tokens != 16 && options.kv_block_tokens != 32) {
-    throw Error(ErrorCode::kInvalidArgument, "kv_block_tokens must be 16 or 32");
+  const KvPlan kv = plan_kv(spec, options);
+  impl_->context = kv.context;
+  impl_->arena_bytes = kv.bytes();
+  impl_->pager.emplace(kv.blocks, kv.shape.block_tokens);
+  impl_->shape = kv.shape;
+  impl_->layers = allocate_arena(kv.shape, kv.blocks);
+  impl_->ropes.push_back(rope_frequencies(spec.rope, impl_->context));
+  if (spec.window_rope) {
+    impl_->ropes.push_back(rope_frequencies(*spec.window_rope, impl_->context));
   }
-  const ArenaShape shape = arena_shape(spec, options);
-  int64_t context = options.context_length > 0 ? options.context_length : spec.context;
-  const int64_t bytes = options.kv_bytes > 0 ? options.kv_bytes : default_kv_bytes(shape, context);
-  const int64_t blocks = bytes / shape.block_bytes();
-  if (blocks < 1) {
-    throw Error(ErrorCode::kOutOfMemory,
-                "a KV cache of " + std::to_string(bytes) + " bytes holds no block of " +
-                    std::to_string(shape.block_bytes()) + " bytes; set a larger kv_bytes");
-  }
-  // The window is what the model and the memory allow, fixed here: it never depends on a request.
-  context = std::min(context, blocks * shape.block_tokens);
-  impl_->context = static_cast<int32_t>(context);
-  impl_->arena_bytes = blocks * shape.block_bytes();
-  impl_->pager.emplace(static_cast<int32_t>(blocks), shape.block_tokens);
-  impl_->layers = allocate_arena(shape, static_cast<int32_t>(blocks));
-  impl_->rope = rope_frequencies(spec.rope, impl_->context);
   impl_->model = std::move(model);
   impl_->options = options;
   impl_->threads = std::move(threads);
@@ -98,6 +104,32 @@ const Model& Engine::model() const { return *impl_->model; }
 int32_t Engine::context_length() const { return impl_->context; }
 int64_t Engine::kv_bytes() const { return impl_->arena_bytes; }
 Pager& Engine::pager() { return *impl_->pager; }
+const KernelTimes& Engine::kernel_times() const { return impl_->times; }
+int64_t Engine::block_bytes() const { return impl_->shape.block_bytes(); }
+
+std::string Engine::kv_identity(const std::filesystem::path& program) const {
+  return mlxr::kv_identity(*impl_->model, impl_->shape, impl_->ropes, program);
+}
+
+void Engine::save_block(BlockId block, std::span<std::byte> to) const {
+  const auto number = static_cast<int32_t>(block);
+  for (const KvLayer& layer : impl_->layers) {
+    const size_t bytes = part_bytes(layer.ref);
+    std::memcpy(to.data(), layer.ref.keys(number, 0), bytes);
+    std::memcpy(to.data() + bytes, layer.ref.values(number, 0), bytes);
+    to = to.subspan(2 * bytes);
+  }
+}
+
+void Engine::load_block(BlockId block, std::span<const std::byte> from) {
+  const auto number = static_cast<int32_t>(block);
+  for (const KvLayer& layer : impl_->layers) {
+    const size_t bytes = part_bytes(layer.ref);
+    std::memcpy(layer.ref.keys(number, 0), from.data(), bytes);
+    std::memcpy(layer.ref.values(number, 0), from.data() + bytes, bytes);
+    from = from.subspan(2 * bytes);
+  }
+}
 
 void Engine::Impl::check(std::span<const SequenceSlice> slices) const {
   const int32_t vocab = model->spec.vocab;
@@ -106,11 +138,24 @@ void Engine::Impl::check(std::span<const SequenceSlice> slices) const {
       throw Error(ErrorCode::kInvalidArgument,
                   "[Engine::step] a slice has no sequence or no tokens");
     }
-    const int64_t end = slice.kv->length() + static_cast<int64_t>(slice.tokens.size());
-    if (end > context) {
+    const auto size = static_cast<int32_t>(slice.tokens.size());
+    if (slice.proposed < 0 || slice.proposed > size ||
+        (slice.kv->ahead() > 0 && slice.proposed < size)) {
       throw Error(ErrorCode::kInvalidArgument,
-                  "[Engine::step] a sequence of " + std::to_string(end) +
+                  "[Engine::step] only proposed tokens may follow proposed ones");
+    }
+    if (slice.end() > context) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "[Engine::step] a sequence of " + std::to_string(slice.end()) +
                       " tokens does not fit the context of " + std::to_string(context));
+    }
+    if (model->spec.encoder) check_encoder(slice);
+    for (const ScaledAdapter& scaled : slice.adapters) {
+      const auto layers = static_cast<size_t>(model->spec.layers);
+      if (!scaled.adapter || scaled.adapter->weights->layers.size() != layers) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "[Engine::step] a slice has an adapter of another model");
+      }
     }
     for (int32_t token : slice.tokens) {
       if (token < 0 || token >= vocab) {
@@ -122,76 +167,134 @@ void Engine::Impl::check(std::span<const SequenceSlice> slices) const {
   }
 }
 
+void Engine::Impl::check_encoder(const SequenceSlice& slice) const {
+  const bool states = slice.logits == SequenceSlice::Logits::kLastState ||
+                      slice.logits == SequenceSlice::Logits::kAllStates;
+  if (!states || slice.begin() != 0 || slice.proposed != 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "[Engine::step] an encoder reads whole sequences, for their tokens' states");
+  }
+  if (!slice.token_types.empty() && slice.token_types.size() != slice.tokens.size()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "[Engine::step] a slice has " + std::to_string(slice.tokens.size()) +
+                    " tokens and " + std::to_string(slice.token_types.size()) + " token types");
+  }
+  for (int32_t type : slice.token_types) {
+    if (type < 0 || type >= std::max(1, model->spec.token_types)) {
+      throw Error(ErrorCode::kInvalidArgument, "token type " + std::to_string(type) +
+                                                   " is not one of the model's " +
+                                                   std::to_string(model->spec.token_types));
+    }
+  }
+}
+
 // All or nothing: blocks are counted before any is taken.
 void Engine::Impl::reserve(std::span<const SequenceSlice> slices) const {
   int64_t wanted = 0;
-  for (const SequenceSlice& slice : slices) {
-    const int64_t end = slice.kv->length() + static_cast<int64_t>(slice.tokens.size());
-    const auto held = static_cast<int64_t>(slice.kv->blocks().size());
-    wanted += std::max<int64_t>(0, blocks_for(end, pager->block_tokens()) - held);
-  }
+  for (const SequenceSlice& slice : slices) wanted += slice.kv->blocks_to_reserve(slice.end());
   if (wanted > pager->free_blocks()) {
     throw Error(ErrorCode::kOutOfMemory, "a step needs " + std::to_string(wanted) +
                                              " KV blocks, and " +
                                              std::to_string(pager->free_blocks()) + " are free");
   }
   for (const SequenceSlice& slice : slices) {
-    slice.kv->reserve(slice.kv->length() + static_cast<int64_t>(slice.tokens.size()));
+    if (const auto copy = slice.kv->reserve(slice.end())) copy_block(*copy);
   }
 }
 
-std::shared_ptr<const StepPlan> Engine::Impl::plan(std::span<const SequenceSlice> slices) const {
+void Engine::Impl::copy_block(const BlockCopy& copy) const {
+  const auto from = static_cast<int32_t>(copy.from), to = static_cast<int32_t>(copy.to);
+  for (const KvLayer& layer : layers) {
+    const cpu::KvLayerRef& ref = layer.ref;
+    const size_t bytes = part_bytes(ref);
+    std::memcpy(ref.keys(to, 0), ref.keys(from, 0), bytes);
+    std::memcpy(ref.values(to, 0), ref.values(from, 0), bytes);
+  }
+}
+
+Engine::Impl::Planned Engine::Impl::plan(std::span<const SequenceSlice> slices) const {
+  using Logits = SequenceSlice::Logits;
+  Planned planned;
   auto plan = std::make_shared<StepPlan>();
   plan->block_tokens = pager->block_tokens();
   for (const SequenceSlice& slice : slices) {
     StepPlan::Slice part;
     part.first = plan->tokens();
     part.count = static_cast<int32_t>(slice.tokens.size());
-    part.position = slice.kv->length();
-    part.blocks = slice.kv->blocks();
+    part.position = slice.begin();
+    std::ranges::transform(slice.kv->blocks(), std::back_inserter(part.blocks),
+                           [](BlockId block) { return static_cast<int32_t>(block); });
     plan->token_ids.insert(plan->token_ids.end(), slice.tokens.begin(), slice.tokens.end());
+    if (model->spec.token_types > 0) {
+      plan->token_types.insert(plan->token_types.end(), slice.token_types.begin(),
+                               slice.token_types.end());
+      plan->token_types.resize(plan->token_ids.size());
+    }
+    const bool states = slice.logits == Logits::kLastState || slice.logits == Logits::kAllStates;
+    const bool all = slice.logits == Logits::kAll || slice.logits == Logits::kAllStates;
     for (int32_t i = 0; i < part.count; ++i) {
       plan->positions.push_back(static_cast<int32_t>(part.position) + i);
-      const bool last = i + 1 == part.count;
-      if (slice.logits == SequenceSlice::Logits::kAll ||
-          (slice.logits == SequenceSlice::Logits::kLast && last)) {
-        plan->logit_rows.push_back(part.first + i);
-      }
+      if (slice.logits == Logits::kNone || (!all && i + 1 < part.count)) continue;
+      (states ? planned.state_rows : plan->logit_rows)
+          .push_back(static_cast<int32_t>(plan->result_rows.size()));
+      plan->result_rows.push_back(part.first + i);
     }
     plan->slices.push_back(std::move(part));
   }
   add_angles(*plan);
-  return plan;
+  planned.plan = std::move(plan);
+  return planned;
 }
 
 void Engine::Impl::add_angles(StepPlan& plan) const {
-  const size_t pairs = rope.inverse.size();
-  plan.rotary_pairs = static_cast<int32_t>(pairs);
-  plan.cos.reserve(plan.positions.size() * pairs);
-  plan.sin.reserve(plan.positions.size() * pairs);
-  for (int32_t position : plan.positions) {
-    for (double frequency : rope.inverse) {
-      const double angle = position * frequency;
-      plan.cos.push_back(static_cast<float>(std::cos(angle) * rope.magnitude));
-      plan.sin.push_back(static_cast<float>(std::sin(angle) * rope.magnitude));
+  for (const RopeFrequencies& rope : ropes) {
+    const size_t pairs = rope.inverse.size();
+    StepPlan::Angles angles{.pairs = static_cast<int32_t>(pairs), .cos = {}, .sin = {}};
+    angles.cos.reserve(plan.positions.size() * pairs);
+    angles.sin.reserve(plan.positions.size() * pairs);
+    for (int32_t position : plan.positions) {
+      for (double frequency : rope.inverse) {
+        const double angle = position * frequency;
+        angles.cos.push_back(static_cast<float>(std::cos(angle) * rope.magnitude));
+        angles.sin.push_back(static_cast<float>(std::sin(angle) * rope.magnitude));
+      }
     }
+    plan.angles.push_back(std::move(angles));
   }
+}
+
+StepResults Engine::Impl::compute(const std::shared_ptr<const StepPlan>& plan,
+                                  std::span<const SequenceSlice> slices,
+                                  const KernelContext& context) {
+  if (!model->encoder) {
+    return decoder_step(model->spec, *model->weights, plan, layers, context,
+                        step_adapters(slices, *plan));
+  }
+  return {.states = encoder_step(model->spec, *model->encoder, plan, layers.front(), context),
+          .logits = {}};
 }
 
 StepLogits Engine::step(std::span<const SequenceSlice> slices) {
   if (slices.empty()) return {};
   Impl& self = *impl_;
+  const auto start = std::chrono::steady_clock::now();
+  const auto before = self.times.total();
   self.check(slices);
   self.reserve(slices);
-  auto plan = self.plan(slices);
-  const auto rows = static_cast<int32_t>(plan->logit_rows.size());
+  Impl::Planned planned = self.plan(slices);
+  const auto rows = static_cast<int32_t>(planned.plan->logit_rows.size());
   if (!self.stream) self.stream = mx::new_stream(mx::Device(mx::Device::cpu));
-  const KernelContext context{*self.stream, self.threads};
-  auto logits = decoder_step(self.model->spec, *self.model->weights, plan, self.layers, context);
-  for (const SequenceSlice& slice : slices) {
-    slice.kv->advance(static_cast<int64_t>(slice.tokens.size()));
+  const KernelContext context{*self.stream, self.threads, &self.times};
+  StepResults results = self.compute(planned.plan, slices, context);
+  for (const SequenceSlice& slice : slices) mark_stored(slice);
+  const auto kernels = self.times.total() - before;
+  self.times.add("graph", std::chrono::steady_clock::now() - start - kernels);
+  StepLogits out;
+  if (results.logits) out = StepLogits(std::move(*results.logits), rows, self.model->spec.vocab);
+  if (!planned.state_rows.empty()) {
+    out.set_states(std::move(*results.states), std::move(planned.state_rows));
   }
-  return logits ? StepLogits(std::move(*logits), rows, self.model->spec.vocab) : StepLogits();
+  return out;
 }
 
 }  // namespace mlxr

@@ -95,6 +95,27 @@ void read_text(const fs::path& folder, const json& config, OpenedModel& out) {
   }
 }
 
+// How sentence-transformers says that a model was trained for embeddings, or to rank documents.
+std::optional<Pooling> read_pooling(const fs::path& folder) {
+  const json card = read_json_if_there(folder / "config_sentence_transformers.json");
+  if (card.value("model_type", "") == "CrossEncoder") return Pooling::kRank;
+  // Qwen3-Reranker has nothing but its description.
+  const fs::path readme = folder / "README.md";
+  if (fs::exists(readme) && read_file(readme).find("# Qwen3-Reranker") != std::string::npos) {
+    return Pooling::kRank;
+  }
+  const fs::path path = folder / "1_Pooling" / "config.json";
+  if (!fs::exists(path)) return std::nullopt;
+  const json config = read_json(path);
+  if (config.value("pooling_mode_mean_tokens", false)) return Pooling::kMean;
+  if (config.value("pooling_mode_cls_token", false)) return Pooling::kCls;
+  if (config.value("pooling_mode_lasttoken", false)) return Pooling::kLast;
+  throw Error(ErrorCode::kUnsupported,
+              path.string() +
+                  " asks for a pooling that this build does not know; it knows "
+                  "mean_tokens, cls_token and lasttoken");
+}
+
 // The group size of an MLX-quantised folder; 0 when it is not quantised.
 int32_t mlx_group_size(const json& config, const std::string& where) {
   const auto found = config.find("quantization");
@@ -131,7 +152,8 @@ OpenedModel open_folder(const fs::path& folder, bool with_text) {
   for (const auto& [name, tensor] : tensors.tensors()) {
     if (name.ends_with(".weight")) modules.push_back(name.substr(0, name.size() - 7));
   }
-  out.source = safetensors_source(std::move(tensors), folder.string(), group);
+  out.source = safetensors_source(std::move(tensors), folder.string(), group, family.hf_prefix);
+  out.facts.pooling = read_pooling(folder);
   WeightTally tally;
   for (const std::string& module : modules) {
     tally.add(*out.source->weight(module));

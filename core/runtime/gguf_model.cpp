@@ -1,4 +1,6 @@
 // A model in one GGUF file: metadata to specification, vocabulary and template.
+#include <array>
+
 #include "core/base/error.h"
 #include "core/formats/gguf_reader.h"
 #include "core/runtime/model_files.h"
@@ -26,6 +28,10 @@ std::optional<int32_t> token(const GgufFile& file, const std::string& which, siz
   const auto id = file.integer("tokenizer.ggml." + which + "_token_id");
   if (!id || *id < 0 || static_cast<size_t>(*id) >= vocab) return std::nullopt;
   return static_cast<int32_t>(*id);
+}
+
+std::optional<int32_t> first_of(std::optional<int32_t> one, std::optional<int32_t> other) {
+  return one ? one : other;
 }
 
 // Old files leave add_bos_token out where their pre-tokenizer implies it, as llama.cpp takes it.
@@ -61,10 +67,15 @@ GgufVocab read_vocab(const GgufFile& file) {
   vocab.eos = token(file, "eos", tokens->size());
   vocab.unk = token(file, "unknown", tokens->size());
   vocab.pad = token(file, "padding", tokens->size());
+  const bool word_pieces = vocab.model == "bert";
+  if (word_pieces) {  // every text stands between these
+    vocab.bos = first_of(token(file, "cls", tokens->size()), vocab.bos);
+    vocab.eos = first_of(token(file, "seperator", tokens->size()), vocab.eos);  // spelled so
+  }
   const bool sentencepiece = vocab.model == "llama";
   vocab.add_bos = file.boolean("tokenizer.ggml.add_bos_token")
-                      .value_or(sentencepiece || adds_bos_unasked(vocab.pre));
-  vocab.add_eos = file.boolean("tokenizer.ggml.add_eos_token").value_or(false);
+                      .value_or(sentencepiece || word_pieces || adds_bos_unasked(vocab.pre));
+  vocab.add_eos = file.boolean("tokenizer.ggml.add_eos_token").value_or(word_pieces);
   vocab.add_space_prefix = file.boolean("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);
   return vocab;
 }
@@ -100,6 +111,19 @@ SamplingParams read_sampling(const GgufFile& file) {
   return params;
 }
 
+std::optional<Pooling> read_pooling(const GgufFile& file, const std::string& architecture) {
+  constexpr std::array kTypes{Pooling::kMean, Pooling::kCls, Pooling::kLast, Pooling::kRank};
+  const int64_t type = file.integer(architecture + ".pooling_type").value_or(0);  // 0: none
+  if (type == 0) return std::nullopt;
+  if (type < 0 || type > static_cast<int64_t>(kTypes.size())) {
+    throw Error(ErrorCode::kUnsupported, file.path().string() + " pools states by the type " +
+                                             std::to_string(type) +
+                                             "; this build knows 1 (mean), 2 (cls), 3 (last) and 4 "
+                                             "(rank)");
+  }
+  return kTypes[static_cast<size_t>(type - 1)];
+}
+
 }  // namespace
 
 OpenedModel open_gguf_model(const std::filesystem::path& path, bool with_text) {
@@ -120,6 +144,8 @@ OpenedModel open_gguf_model(const std::filesystem::path& path, bool with_text) {
   for (const WeightView& view : file->tensors()) tally.add(view);
   tally.fill(out.facts);
   out.default_sampling = read_sampling(*file);
+  out.facts.pooling = read_pooling(*file, *architecture);
+  out.rerank_prompt = file->text("tokenizer.chat_template.rerank").value_or("");
   if (with_text) read_text(*file, out);
   out.source = gguf_source(file);
   return out;

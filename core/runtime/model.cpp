@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/base/error.h"
+#include "core/kernels/cpu/matmul.h"
 #include "core/runtime/model_files.h"
 
 namespace mlxr {
@@ -61,38 +62,94 @@ bool is_model_path(const fs::path& path) {
 
 namespace {
 
-OpenedModel open_model(const fs::path& path, bool with_text) {
-  std::error_code error;
-  if (fs::is_directory(path, error)) return open_folder_model(path, with_text);
-  if (!fs::exists(path, error)) {
-    throw Error(ErrorCode::kNotFound, "there is no model at " + path.string());
-  }
-  return open_gguf_model(path, with_text);
-}
-
 void check_facts(OpenedModel& opened, const fs::path& path) {
   check_spec(opened.spec, path.string());
   opened.facts.context_length = opened.spec.context;
   opened.facts.vocab_size = opened.spec.vocab;
   opened.facts.hidden_size = opened.spec.hidden;
   opened.facts.layers = opened.spec.layers;
+  opened.facts.encoder = opened.spec.encoder;
+}
+
+void load_weights(Model& model, const OpenedModel& opened) {
+  if (opened.spec.encoder) {
+    model.encoder = load_encoder(opened.spec, opened.names, *opened.source);
+  } else {
+    model.weights = load_decoder(opened.spec, opened.names, *opened.source);
+  }
 }
 
 void repack(Model& model, const TensorSource& source, ThreadPool& threads) {
   const auto begin = std::chrono::steady_clock::now();
-  PackedDecoder packed =
-      pack_decoder(*model.weights, threads, [&source] { source.release_pages(); });
-  model.weights = std::move(packed.weights);
-  model.repacked_bytes = packed.bytes;
+  const auto after_layer = [&source] { source.release_pages(); };
+  if (model.encoder) {
+    PackedEncoder packed = pack_encoder(*model.encoder, threads, after_layer);
+    model.encoder = std::move(packed.weights);
+    model.repacked_bytes = packed.bytes;
+  } else {
+    PackedDecoder packed = pack_decoder(*model.weights, threads, after_layer);
+    model.weights = std::move(packed.weights);
+    model.repacked_bytes = packed.bytes;
+  }
   model.repack_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// The vocabulary's rows for "yes" and "no", or those that the file has for this alone. Before they
+// are interleaved.
+YesNoHead yes_no_head(const OpenedModel& opened, const DecoderWeights& weights) {
+  const auto hidden = static_cast<size_t>(opened.spec.hidden);
+  YesNoHead head{std::vector<float>(hidden), std::vector<float>(hidden), opened.rerank_prompt};
+  if (head.prompt.empty()) head.prompt = default_rerank_prompt();
+  const auto own = opened.source->weight("cls.output");
+  if (own && own->rows() == 2 && own->columns() == opened.spec.hidden) {
+    dequantize_row(*own, 0, head.yes.data());
+    dequantize_row(*own, 1, head.no.data());
+    return head;
+  }
+  const auto yes = opened.tokenizer ? opened.tokenizer->token_id("yes") : std::nullopt;
+  const auto no = opened.tokenizer ? opened.tokenizer->token_id("no") : std::nullopt;
+  if (!yes || !no) {
+    throw Error(ErrorCode::kUnsupported,
+                opened.source->where() +
+                    " is to rank documents, but its vocabulary has no tokens \"yes\" and \"no\"");
+  }
+  cpu::decode_row(weights.output.weight.ref, *yes, head.yes.data());
+  cpu::decode_row(weights.output.weight.ref, *no, head.no.data());
+  return head;
+}
+
 }  // namespace
+
+OpenedModel open_model(const fs::path& path, bool with_text) {
+  std::error_code error;
+  const bool folder = fs::is_directory(path, error);
+  if (!folder && !fs::exists(path, error)) {
+    throw Error(ErrorCode::kNotFound, "there is no model at " + path.string());
+  }
+  OpenedModel opened =
+      folder ? open_folder_model(path, with_text) : open_gguf_model(path, with_text);
+  check_facts(opened, path);
+  return opened;
+}
+
+void check_can_answer(const Model& model) {
+  if (!model.spec.encoder) return;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      "this model is an encoder: it makes embeddings (/v1/embeddings, /api/embed) and cannot "
+      "answer; choose another model for that");
+}
+
+Pooling embedding_pooling(const Model& model) {
+  const auto stated = model.facts.pooling;
+  if (stated && *stated != Pooling::kRank) return *stated;
+  if (!model.encoder) return Pooling::kLast;
+  return stated ? Pooling::kCls : Pooling::kMean;
+}
 
 std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOptions& options) {
   OpenedModel opened = open_model(path, options.require_tokenizer);
-  check_facts(opened, path);
   if (options.require_tokenizer && opened.tokenizer->vocab_size() > opened.spec.vocab) {
     throw Error(ErrorCode::kCorruptFile,
                 path.string() + " has a tokenizer of " +
@@ -101,21 +158,24 @@ std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOpt
   }
   auto model = std::make_shared<Model>();
   model->path = path;
-  model->weights = load_decoder(opened.spec, opened.names, *opened.source);
+  load_weights(*model, opened);
+  if (options.pooling) opened.facts.pooling = options.pooling;
+  if (opened.facts.pooling == Pooling::kRank && !opened.spec.encoder) {
+    model->yes_no = yes_no_head(opened, *model->weights);
+  }
   if (options.repack) repack(*model, *opened.source, *options.repack);
   model->facts = std::move(opened.facts);
   model->spec = std::move(opened.spec);
   model->tokenizer = std::move(opened.tokenizer);
   model->chat_template = std::move(opened.chat_template);
   model->stop_tokens = std::move(opened.stop_tokens);
+  if (model->tokenizer) {
+    model->constraints = std::make_shared<ConstraintCompiler>(model->tokenizer, model->stop_tokens);
+  }
   model->default_sampling = opened.default_sampling;
   return model;
 }
 
-ModelFacts read_model_facts(const fs::path& path) {
-  OpenedModel opened = open_model(path, false);
-  check_facts(opened, path);
-  return opened.facts;
-}
+ModelFacts read_model_facts(const fs::path& path) { return open_model(path, false).facts; }
 
 }  // namespace mlxr

@@ -8,8 +8,12 @@
 #include <vector>
 
 #include "core/graph/decoder.h"
+#include "core/graph/encoder.h"
 #include "core/graph/model_spec.h"
 #include "core/runtime/chat/chat_template.h"
+#include "core/runtime/constraint/constraint.h"
+#include "core/runtime/embedding/pooling.h"
+#include "core/runtime/embedding/reranker.h"
 #include "core/runtime/sampler/sampling_params.h"
 #include "core/runtime/tokenizer/tokenizer.h"
 
@@ -29,6 +33,8 @@ struct ModelFacts {
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
   int32_t layers = 0;
+  bool encoder = false;            // it makes embeddings, and cannot answer
+  std::optional<Pooling> pooling;  // as the model was trained; nothing: it was not, for embeddings
 };
 
 // Everything that a request needs of a model beside its logits. Immutable, shared by threads.
@@ -39,8 +45,11 @@ struct Model {
   std::shared_ptr<const Tokenizer> tokenizer;         // null when the model has none
   std::shared_ptr<const ChatTemplate> chat_template;  // null when the model has none
   std::vector<int32_t> stop_tokens;                   // end-of-turn and end-of-text ids
+  std::shared_ptr<ConstraintCompiler> constraints;    // null when the model has no tokenizer
   SamplingParams default_sampling;                    // from generation_config.json, where present
-  std::shared_ptr<const DecoderWeights> weights;
+  std::shared_ptr<const DecoderWeights> weights;      // null for an encoder
+  std::shared_ptr<const EncoderWeights> encoder;      // null for a decoder
+  std::optional<YesNoHead> yes_no;                    // of a causal model that judges documents
   int64_t repacked_bytes = 0;  // memory of weights interleaved at load (ModelLoadOptions)
   double repack_seconds = 0;
 };
@@ -49,8 +58,16 @@ struct ModelLoadOptions {
   // Interleaves quantised weights with these threads, for speed: the same bits in memory of our
   // own, once (docs/decisions/0005). Null: they are used where they lie in the file.
   std::shared_ptr<ThreadPool> repack;
-  bool require_tokenizer = true;  // false: goldens and random-weight models have none
+  bool require_tokenizer = true;        // false: goldens and random-weight models have none
+  std::optional<Pooling> pooling = {};  // instead of what the files say
 };
+
+// Throws Error{kInvalidArgument} for an encoder.
+void check_can_answer(const Model& model);
+
+// How the model makes one vector of a text: as it was trained, or else by the last token, which
+// alone has seen all others; of an encoder, the mean.
+Pooling embedding_pooling(const Model& model);
 
 // True when `path` looks like a model: a .gguf file, or a folder with config.json and safetensors.
 bool is_model_path(const std::filesystem::path& path);

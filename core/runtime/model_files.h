@@ -1,5 +1,5 @@
 // The two ways a model lies on disk, opened: a GGUF file, or a folder with config.json and
-// safetensors. Fills a Model; used by load_model alone.
+// safetensors. Used by what loads or measures a Model.
 #pragma once
 
 #include <filesystem>
@@ -19,9 +19,11 @@ struct OpenedModel {
   std::shared_ptr<const ChatTemplate> chat_template;
   std::vector<int32_t> stop_tokens;
   SamplingParams default_sampling;
+  std::string rerank_prompt;  // of YesNoHead, where the file has one
 };
 
-// `with_text`: read tokenizer and chat template too.
+// `with_text`: read tokenizer and chat template too. Throws as load_model.
+OpenedModel open_model(const std::filesystem::path& path, bool with_text);
 OpenedModel open_gguf_model(const std::filesystem::path& file, bool with_text);
 OpenedModel open_folder_model(const std::filesystem::path& folder, bool with_text);
 

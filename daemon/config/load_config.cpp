@@ -35,8 +35,9 @@ void apply_environment(ServerConfig& config, const std::vector<Setting>& setting
   for (const Setting& setting : settings) {
     const char* value = sources.environment(setting.environment_name());
     if (value != nullptr && *value != '\0') {
-      apply_values(config, setting, setting.environment_name(),
-                   setting.list ? split_list(value) : std::vector<std::string>{value});
+      apply_values(
+          config, setting, setting.environment_name(),
+          setting.list ? split_list(value, setting.separator) : std::vector<std::string>{value});
     }
   }
 }
@@ -50,7 +51,8 @@ void apply_flags(ServerConfig& config, const std::vector<Setting>& settings,
     }
     std::vector<std::string> values;
     for (const std::string& text : given->second) {
-      const auto parts = setting.list ? split_list(text) : std::vector<std::string>{text};
+      const auto parts =
+          setting.list ? split_list(text, setting.separator) : std::vector<std::string>{text};
       values.insert(values.end(), parts.begin(), parts.end());
     }
     apply_values(config, setting, setting.flag_name(), values);
@@ -87,6 +89,10 @@ void apply_config_file(ServerConfig& config, const std::vector<Setting>& setting
     if (entry.is_list && !setting->list) {
       throw Error(ErrorCode::kInvalidArgument,
                   entry.where + ": \"" + entry.key + "\" is a list; it must be one value");
+    }
+    if (!entry.items.empty()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  entry.where + ": \"" + entry.key + "\" must be a list of plain values");
     }
     apply_values(config, *setting, entry.where, entry.values);
   }

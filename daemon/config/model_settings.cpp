@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "daemon/config/adapter_settings.h"
 #include "daemon/config/paths.h"
 #include "daemon/config/value_text.h"
 #include "daemon/config/yaml_map.h"
@@ -25,26 +26,57 @@ ModelSetting number(std::string key, double lowest, double highest,
           }};
 }
 
-ModelSetting integer(std::string key, int64_t lowest,
+constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
+
+ModelSetting integer(std::string key, int64_t lowest, int64_t highest,
                      std::optional<int32_t> ModelSettings::*member) {
   return {std::move(key), [=](ModelSettings& settings, const std::string& text) {
-            settings.*member = static_cast<int32_t>(
-                parse_integer(text, lowest, std::numeric_limits<int32_t>::max()));
+            settings.*member = static_cast<int32_t>(parse_integer(text, lowest, highest));
           }};
 }
 
 const std::vector<ModelSetting>& table() {
   static const std::vector<ModelSetting> settings{
-      integer("context_length", 1, &ModelSettings::context_length),
+      integer("context_length", 1, kMaxInt, &ModelSettings::context_length),
       {"kv_bytes", [](ModelSettings& settings,
                       const std::string& text) { settings.kv_bytes = parse_bytes(text); }},
       {"kv_type", [](ModelSettings& settings,
                      const std::string& text) { settings.kv_type = parse_kv_type(text); }},
+      {"kv_disk",
+       [](ModelSettings& settings, const std::string& text) {
+         settings.kv_disk = parse_choice(text, {"true", "false"}) == "true";
+       }},
+      {"kv_disk_bytes",
+       [](ModelSettings& settings, const std::string& text) {
+         settings.kv_disk_bytes = parse_bytes(text);
+       }},
       number("temperature", 0, 2, &ModelSettings::temperature),
       number("top_p", 0, 1, &ModelSettings::top_p),
       number("min_p", 0, 1, &ModelSettings::min_p),
-      integer("top_k", 0, &ModelSettings::top_k),
+      integer("top_k", 0, kMaxInt, &ModelSettings::top_k),
       number("repeat_penalty", 0.01, 10, &ModelSettings::repeat_penalty),
+      {"speculation",
+       [](ModelSettings& settings, const std::string& text) {
+         const std::string mode = parse_choice(text, {"off", "ngram", "draft"});
+         settings.speculation = mode == "off"     ? SpeculationMode::kOff
+                                : mode == "ngram" ? SpeculationMode::kNgram
+                                                  : SpeculationMode::kDraft;
+       }},
+      {"draft_model",
+       [](ModelSettings& settings, const std::string& text) { settings.draft_model = text; }},
+      integer("speculation_depth", 1, 64, &ModelSettings::speculation_depth),
+      {"pin",
+       [](ModelSettings& settings, const std::string& text) {
+         settings.pin = parse_choice(text, {"true", "false"}) == "true";
+       }},
+      {"truncation",
+       [](ModelSettings& settings, const std::string& text) {
+         settings.truncate = parse_choice(text, {"auto", "disabled"}) == "auto";
+       }},
+      {"pooling",
+       [](ModelSettings& settings, const std::string& text) {
+         settings.pooling = pooling_of(parse_choice(text, {"mean", "cls", "last", "rank"}));
+       }},
       {"chat_template",
        [](ModelSettings& settings, const std::string& text) { settings.chat_template = text; }},
   };
@@ -73,12 +105,17 @@ std::vector<std::string> model_setting_keys() {
   for (const ModelSetting& setting : table()) {
     keys.push_back(setting.key);
   }
+  keys.emplace_back(kAdaptersKey);
   return keys;
 }
 
 ModelSettings read_model_settings(const fs::path& file) {
   ModelSettings settings;
   for (const YamlEntry& entry : read_yaml_map(file)) {
+    if (entry.key == kAdaptersKey) {
+      settings.adapters = read_adapter_settings(entry, file.parent_path());
+      continue;
+    }
     const auto known = std::find_if(table().begin(), table().end(),
                                     [&](const ModelSetting& s) { return s.key == entry.key; });
     if (known == table().end()) {
@@ -99,10 +136,15 @@ ModelSettings read_model_settings(const fs::path& file) {
   return settings;
 }
 
-ModelSettingsFinder::ModelSettingsFinder(std::vector<fs::path> folders)
-    : folders_(std::move(folders)) {}
+ModelSettingsFinder::ModelSettingsFinder(std::vector<fs::path> folders, More more)
+    : folders_(std::move(folders)), more_(std::move(more)) {}
 
 ModelSettings ModelSettingsFinder::find(const std::string& model_name) const {
+  ModelSettings settings = in_folders(model_name);
+  return more_ ? more_(std::move(settings), model_name) : settings;
+}
+
+ModelSettings ModelSettingsFinder::in_folders(const std::string& model_name) const {
   if (!is_plain_name(model_name)) {
     return {};
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,11 +18,17 @@ ModelSettings read_model_settings(const std::filesystem::path& file);
 // Looks for NAME.yaml; the first of `folders` that has one wins.
 class ModelSettingsFinder {
  public:
-  explicit ModelSettingsFinder(std::vector<std::filesystem::path> folders);
+  // What else is known of a model, over what its file says.
+  using More = std::function<ModelSettings(ModelSettings settings, const std::string& model_name)>;
+
+  explicit ModelSettingsFinder(std::vector<std::filesystem::path> folders, More more = nullptr);
   ModelSettings find(const std::string& model_name) const;
 
  private:
+  ModelSettings in_folders(const std::string& model_name) const;
+
   std::vector<std::filesystem::path> folders_;
+  More more_;
 };
 
 // $MLXR_HOME/configs/models, then models/ beside the configuration file, then what was installed.

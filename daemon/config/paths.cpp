@@ -68,16 +68,24 @@ fs::path expand_path(const std::string& text, const fs::path& home) {
   return fs::absolute(text);
 }
 
-fs::path program_folder() {
+fs::path program_file() {
 #ifdef __APPLE__
   uint32_t size = 4096;
   std::vector<char> path(size);
   if (_NSGetExecutablePath(path.data(), &size) != 0) {
-    return fs::current_path();
+    return fs::current_path() / "mlxrunnerd";
   }
-  return fs::canonical(path.data()).parent_path();
+  return fs::canonical(path.data());
 #else
-  return fs::read_symlink("/proc/self/exe").parent_path();
+  return "/proc/self/exe";
+#endif
+}
+
+fs::path program_folder() {
+#ifdef __APPLE__
+  return program_file().parent_path();
+#else
+  return fs::read_symlink(program_file()).parent_path();
 #endif
 }
 

@@ -15,6 +15,9 @@ void create_private_folder(const std::filesystem::path& folder);
 // Replaces a leading "$MLXR_HOME" or "~" and makes the result absolute.
 std::filesystem::path expand_path(const std::string& text, const std::filesystem::path& home);
 
+// Where the running program itself can be read, also when its file has been replaced since.
+std::filesystem::path program_file();
+
 // The running program's folder, symbolic links resolved.
 std::filesystem::path program_folder();
 

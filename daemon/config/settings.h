@@ -15,9 +15,10 @@ struct Setting {
   std::string key;       // in YAML; MLXR_<KEY> in the environment, --<key> as a flag
   std::string fallback;  // the default, as one would write it
   std::string help;
-  bool list = false;  // takes several values: a YAML list, ':' in the environment and in a flag
+  bool list = false;  // takes several values: a YAML list, with separators elsewhere
   // Checks the values (one, unless it is a list) and stores them. Throws BadValue.
   std::function<void(ServerConfig&, const std::vector<std::string>&)> apply;
+  char separator = ':';  // of a list in the environment and in a flag
 
   std::string environment_name() const;  // "MLXR_MAX_QUEUE"
   std::string flag_name() const;         // "--max-queue"
@@ -29,7 +30,10 @@ std::vector<Setting> server_settings(const std::filesystem::path& home);
 // Every default applied.
 ServerConfig default_config(const std::vector<Setting>& settings);
 
+// 127.*.*.* and ::1: what only this machine's programs reach.
+bool is_loopback_address(const std::string& host);
+
 // Splits a list that came from the environment or a flag.
-std::vector<std::string> split_list(const std::string& text);
+std::vector<std::string> split_list(const std::string& text, char separator);
 
 }  // namespace mlxr

@@ -18,6 +18,18 @@ std::string place(const std::filesystem::path& path, const YAML::Mark& mark) {
   throw Error(ErrorCode::kInvalidArgument, where + ": " + what);
 }
 
+YamlItem read_item(const std::filesystem::path& path, const YAML::Node& map) {
+  YamlItem item;
+  item.where = place(path, map.Mark());
+  for (const auto& pair : map) {
+    if (!pair.first.IsScalar() || !pair.second.IsScalar()) {
+      refuse(place(path, pair.first.Mark()), "this must be a line of the form \"name: value\"");
+    }
+    item.values.emplace_back(pair.first.Scalar(), pair.second.Scalar());
+  }
+  return item;
+}
+
 YamlEntry read_entry(const std::filesystem::path& path, const YAML::Node& key,
                      const YAML::Node& value) {
   YamlEntry entry;
@@ -35,10 +47,15 @@ YamlEntry read_entry(const std::filesystem::path& path, const YAML::Node& key,
   } else if (value.IsSequence()) {
     entry.is_list = true;
     for (const YAML::Node& item : value) {
-      if (!item.IsScalar()) {
+      const bool is_map = item.IsMap() && entry.values.empty();
+      if (!is_map && !(item.IsScalar() && entry.items.empty())) {
         refuse(place(path, item.Mark()), "\"" + entry.key + "\" must be a list of plain values");
       }
-      entry.values.push_back(item.Scalar());
+      if (is_map) {
+        entry.items.push_back(read_item(path, item));
+      } else {
+        entry.values.push_back(item.Scalar());
+      }
     }
   } else {
     refuse(entry.where, "\"" + entry.key + "\" is a map; it must be a plain value or a list");

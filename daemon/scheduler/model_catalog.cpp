@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "core/base/error.h"
+#include "core/base/nearest_names.h"
 #include "core/runtime/model.h"
 
 namespace mlxr {
@@ -50,6 +52,7 @@ std::vector<ModelEntry> list_models(const CatalogSources& sources) {
     for (const fs::path& path : found) add(path);
   }
   if (sources.builtin) add(*sources.builtin);
+  for (const ModelEntry& entry : sources.created) by_name.emplace(entry.name, entry);
 
   std::vector<ModelEntry> out;
   for (auto& [name, entry] : by_name) {
@@ -57,6 +60,24 @@ std::vector<ModelEntry> list_models(const CatalogSources& sources) {
     out.push_back(std::move(entry));
   }
   return out;
+}
+
+ModelEntry find_model(const std::vector<ModelEntry>& entries, const std::string& name) {
+  std::vector<std::string> names;
+  for (const ModelEntry& entry : entries) {
+    if (name.empty() ? entry.is_default : entry.name == name) return entry;
+    names.push_back(entry.name);
+  }
+  if (name.empty()) {
+    throw Error(ErrorCode::kNotFound, "the request names no model, and there is no default");
+  }
+  std::string message = "there is no model \"" + name + "\"";
+  const auto near = nearest_names(name, names, 3);
+  for (size_t i = 0; i < near.size(); ++i) {
+    message += (i == 0 ? "; did you mean \"" : "\" or \"") + near[i];
+  }
+  throw Error(ErrorCode::kNotFound,
+              message + (near.empty() ? "; `mlx list` shows what there is" : "\"?"));
 }
 
 }  // namespace mlxr

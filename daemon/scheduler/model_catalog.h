@@ -21,11 +21,15 @@ struct CatalogSources {
   std::vector<std::filesystem::path> paths;    // named outright
   std::vector<std::filesystem::path> folders;  // searched two levels deep
   std::optional<std::filesystem::path> builtin;
+  std::vector<ModelEntry> created;  // other names of weights that lie anywhere
   std::string default_name;
 };
 
 // Sorted by name. A name that occurs twice goes to the earlier source: paths, folders, the built-in
-// model; inside a folder, to the first path in order.
+// model, created ones; inside a folder, to the first path in order.
 std::vector<ModelEntry> list_models(const CatalogSources& sources);
+
+// Throws Error{kNotFound} with the nearest names. An empty name is the default model.
+ModelEntry find_model(const std::vector<ModelEntry>& entries, const std::string& name);
 
 }  // namespace mlxr

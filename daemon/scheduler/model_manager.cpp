@@ -1,107 +1,463 @@
 #include "daemon/scheduler/model_manager.h"
 
-#include <chrono>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <condition_variable>
 #include <future>
 #include <map>
 #include <mutex>
+#include <thread>
 
-#include "core/base/nearest_names.h"
+#include "core/base/system_memory.h"
+#include "daemon/scheduler/eviction.h"
+#include "daemon/scheduler/model_loader.h"
 
 namespace mlxr {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = ModelManager::Clock;
 using ServedPtr = std::shared_ptr<ServedModel>;
+using std::chrono::milliseconds;
 
-EngineOptions with_overrides(EngineOptions options, const ModelSettings& s) {
-  if (s.context_length) options.context_length = *s.context_length;
-  if (s.kv_bytes) options.kv_bytes = *s.kv_bytes;
-  if (s.kv_type) options.kv_type = *s.kv_type;
-  return options;
-}
+// Models that are loaded at once; more wait for a thread.
+constexpr int kLoaders = 4;
+// That a load waits for models which leave to be gone.
+constexpr std::chrono::seconds kLongestLeave{60};
+// Between two looks at the clock, which may be a test's.
+constexpr milliseconds kShortestNap{1}, kLongestNap{60000};
 
-std::shared_ptr<const Model> with_template(std::shared_ptr<const Model> model,
-                                           const ModelSettings& settings) {
-  if (!settings.chat_template) return model;
-  const std::string eos =
-      model->stop_tokens.empty() ? "" : model->tokenizer->token_bytes(model->stop_tokens.front());
-  auto copy = std::make_shared<Model>(*model);
-  copy->chat_template = std::make_shared<ChatTemplate>(*settings.chat_template, "", eos);
-  return copy;
-}
+Error shutting_down() { return {ErrorCode::kUnavailable, "the daemon is shutting down"}; }
 
 }  // namespace
 
-SamplingParams with_overrides(SamplingParams params, const ModelSettings& s) {
-  if (s.temperature) params.temperature = *s.temperature;
-  if (s.top_p) params.top_p = *s.top_p;
-  if (s.top_k) params.top_k = *s.top_k;
-  if (s.min_p) params.min_p = *s.min_p;
-  if (s.repeat_penalty) params.repeat_penalty = *s.repeat_penalty;
-  return params;
+const char* to_string(UnloadReason reason) {
+  switch (reason) {
+    case UnloadReason::kMemory:
+      return "memory";
+    case UnloadReason::kCount:
+      return "max_loaded_models";
+    case UnloadReason::kIdle:
+      return "keep_alive";
+    case UnloadReason::kAsked:
+      return "asked";
+    case UnloadReason::kReplaced:
+      return "replaced";
+  }
+  return "";
 }
 
-ServedModel::ServedModel(std::string name, std::unique_ptr<Scheduler> scheduler,
-                         SamplingParams defaults, double load_seconds, int64_t loaded_at)
-    : name_(std::move(name)),
-      scheduler_(std::move(scheduler)),
-      defaults_(std::move(defaults)),
-      load_seconds_(load_seconds),
-      loaded_at_(loaded_at) {}
+// A model on its way into memory, in it, or on its way out:
+//   queued -> loading -> ready -> leaving -> gone
+// A slot in the table is one of the first three. One that was taken out of it is loaded to the end
+// for those who wait, and leaves when nobody uses it any more. `reserved` is the sum of `memory` of
+// all slots that are not gone. Everything here is guarded by Impl::mutex, but for calls of a model.
+struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
+  struct Waiter {
+    WaitId id = 0;
+    std::optional<milliseconds> timeout;        // the request's own
+    std::optional<Clock::time_point> deadline;  // that of the timeout
+    Clock::time_point latest;                   // when load_timeout is over
+    Heard heard;
+  };
+  struct Slot {
+    ModelEntry entry;
+    bool in_table = true;
+    bool pinned = false;
+    bool placed = false;  // its memory is reserved
+    ServedPtr model;      // when it is ready
+    MemoryEstimate memory;
+    int users = 0;  // leases
+    Clock::time_point last_use;
+    milliseconds keep_alive{-1};
+    std::vector<Waiter> waiters;
+  };
+  using SlotPtr = std::shared_ptr<Slot>;
+  // Who holds what acquire() gave.
+  struct Lease {
+    Lease(std::shared_ptr<Impl> of, SlotPtr used) : impl(std::move(of)), slot(std::move(used)) {}
+    ~Lease() { impl->released(slot); }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    std::shared_ptr<Impl> impl;
+    SlotPtr slot;
+  };
+  // What waiters hear, outside the lock.
+  struct News {
+    std::vector<Waiter> waiters;
+    std::exception_ptr failure;
+    std::vector<ServedPtr> models;  // one a waiter, where there is no failure
+    void tell();
+  };
 
-LoadedModelInfo ServedModel::info() const {
-  return {.name = name_,
-          .facts = model().facts,
-          .context_length = scheduler_->context_length(),
-          .kv_bytes = scheduler_->kv_bytes(),
-          .stats = scheduler_->stats(),
-          .load_seconds = load_seconds_,
-          .repacked_bytes = model().repacked_bytes,
-          .repack_seconds = model().repack_seconds,
-          .loaded_at = loaded_at_};
-}
+  Impl(ModelManagerOptions given, SettingsOf settings_of)
+      : options(std::move(given)), settings(std::move(settings_of)), paths(options.model_paths) {}
 
-struct ModelManager::Impl {
-  ModelManagerOptions options;
-  std::function<ModelSettings(const std::string&)> settings;
-  std::shared_ptr<ThreadPool> threads;
+  const ModelManagerOptions options;
+  const SettingsOf settings;
+  std::unique_ptr<ModelLoader> loader;
 
   mutable std::mutex mutex;
+  std::condition_variable changed;
   std::vector<std::filesystem::path> paths;  // configured and added; one a name
-  bool draining = false;
-  // A load in flight or done. Keyed by name; the path tells when a name has come to mean another
-  // file.
-  struct Slot {
-    std::filesystem::path path;
-    std::shared_future<ServedPtr> model;
-  };
-  std::map<std::string, Slot> slots;
+  bool draining = false, stopping = false;
+  std::map<std::string, SlotPtr> table;
+  std::vector<SlotPtr> pending;  // queued or loading, in the table or not: who waits is here
+  std::vector<SlotPtr> queued;   // to be loaded
+  std::vector<SlotPtr> leaving;  // nobody uses them: to be destroyed
+  int destroying = 0;
+  WaitId next_id = 1;
+  MemoryStats counted;  // `reserved`, `loading` and what is counted; the rest is filled in memory()
+  std::vector<std::thread> threads;
 
-  CatalogSources sources() const {
-    // The first model that the user named, else the built-in one; add_path never changes it.
-    const auto& named = options.model_paths;
-    const std::string preferred = !named.empty()          ? model_name(named.front())
-                                  : options.default_model ? model_name(*options.default_model)
-                                                          : "";
-    return {.paths = paths,
-            .folders = options.model_folders,
-            .builtin = options.default_model,
-            .default_name = preferred};
-  }
-  ServedPtr load(const ModelEntry& entry) const;
-  std::vector<ServedPtr> ready() const;
+  Clock::time_point now() const { return options.now ? options.now() : Clock::now(); }
+  CatalogSources sources() const;
+
+  // With the lock held.
+  ServedPtr lease(const SlotPtr& slot);
+  void take_out(SlotPtr slot, UnloadReason reason);  // a copy: the table's own goes
+  std::optional<Clock::time_point> expiry(const Slot& slot) const;
+  std::vector<News> late_waiters();
+  std::optional<Clock::time_point> next_event() const;
+  void make_room(std::unique_lock<std::mutex>& lock, Slot& slot);
+  [[noreturn]] void refuse(const Slot& slot, const Eviction& eviction);
+  void wait_for_leaving(std::unique_lock<std::mutex>& lock);
+
+  std::vector<News> nobody_waits(const Error& failure);
+  std::vector<Waiter> settled(const SlotPtr& slot);
+
+  // Without it.
+  void released(const SlotPtr& slot);
+  void load(const SlotPtr& slot);
+  News ready(const SlotPtr& slot, ServedPtr model);
+  News failed(const SlotPtr& slot, std::exception_ptr failure);
+  void expire();
+
+  void run_loads();
+  void run_clock();
 };
 
-ModelManager::ModelManager(ModelManagerOptions options,
-                           std::function<ModelSettings(const std::string& name)> settings)
-    : impl_(std::make_unique<Impl>()) {
-  impl_->paths = options.model_paths;
-  impl_->threads = std::make_shared<ThreadPool>(options.threads);
-  impl_->options = std::move(options);
-  impl_->settings = std::move(settings);
+void ModelManager::Impl::News::tell() {
+  for (size_t i = 0; i < waiters.size(); ++i) {
+    waiters[i].heard(failure ? nullptr : std::move(models[i]), failure);
+  }
 }
 
-ModelManager::~ModelManager() = default;
+CatalogSources ModelManager::Impl::sources() const {
+  // The first model that the user named, else the built-in one; add_path never changes it.
+  const auto& named = options.model_paths;
+  const std::string preferred = !named.empty()          ? model_name(named.front())
+                                : options.default_model ? model_name(*options.default_model)
+                                                        : "";
+  return {.paths = paths,
+          .folders = options.model_folders,
+          .builtin = options.default_model,
+          .created = options.created_models ? options.created_models() : std::vector<ModelEntry>(),
+          .default_name = preferred};
+}
+
+ServedPtr ModelManager::Impl::lease(const SlotPtr& slot) {
+  ++slot->users;
+  auto lease = std::make_shared<Lease>(shared_from_this(), slot);
+  return {std::move(lease), slot->model.get()};
+}
+
+void ModelManager::Impl::take_out(SlotPtr slot, UnloadReason reason) {
+  table.erase(slot->entry.name);
+  slot->in_table = false;
+  ++counted.unloads[static_cast<size_t>(reason)];
+  spdlog::info("unloading model=\"{}\" reason={}", slot->entry.name, to_string(reason));
+  if (slot->model && slot->users == 0) leaving.push_back(std::move(slot));
+  changed.notify_all();
+}
+
+void ModelManager::Impl::released(const SlotPtr& slot) {
+  ServedPtr gone;  // with the manager: nobody else destroys it
+  const std::lock_guard lock(mutex);
+  slot->last_use = now();
+  if (--slot->users > 0) return;
+  if (stopping) {
+    gone = std::move(slot->model);
+  } else if (!slot->in_table) {
+    leaving.push_back(slot);
+  } else if (!slot->pinned && slot->keep_alive.count() == 0) {
+    take_out(slot, UnloadReason::kIdle);
+  }
+  changed.notify_all();
+}
+
+// Of a model that is in use: when it would go if that ended now.
+std::optional<Clock::time_point> ModelManager::Impl::expiry(const Slot& slot) const {
+  if (!slot.model || slot.pinned || slot.keep_alive.count() < 0) return std::nullopt;
+  return (slot.users > 0 ? now() : slot.last_use) + slot.keep_alive;
+}
+
+std::vector<ModelManager::Impl::News> ModelManager::Impl::late_waiters() {
+  std::vector<News> all;
+  const auto time = now();
+  for (const SlotPtr& slot : pending) {
+    const auto is_late = [&](const Waiter& w) {
+      return w.latest <= time || (w.deadline && *w.deadline <= time);
+    };
+    for (Waiter& waiter : slot->waiters) {
+      if (!is_late(waiter)) continue;
+      const bool own = waiter.deadline && *waiter.deadline <= time;
+      const auto failure =
+          own ? std::make_exception_ptr(Error(
+                    ErrorCode::kTimeout, "the request took longer than its timeout of " +
+                                             std::to_string(waiter.timeout->count()) +
+                                             " ms while the model \"" + slot->entry.name +
+                                             "\" was being loaded; allow more time, or ask again"))
+              : std::make_exception_ptr(
+                    StillLoading(ErrorCode::kUnavailable, "the model \"" + slot->entry.name +
+                                                              "\" is still being loaded; try "
+                                                              "again in a while"));
+      all.push_back({{waiter}, failure, {}});
+    }
+    std::erase_if(slot->waiters, is_late);
+  }
+  return all;
+}
+
+void ModelManager::Impl::expire() {
+  std::vector<News> news;
+  {
+    const std::lock_guard lock(mutex);
+    std::vector<SlotPtr> idle;
+    for (const auto& [name, slot] : table) {
+      const auto when = slot->users > 0 ? std::nullopt : expiry(*slot);
+      if (when && *when <= now()) idle.push_back(slot);
+    }
+    for (const SlotPtr& slot : idle) take_out(slot, UnloadReason::kIdle);
+    news = late_waiters();
+  }
+  for (News& one : news) one.tell();
+}
+
+std::optional<Clock::time_point> ModelManager::Impl::next_event() const {
+  std::optional<Clock::time_point> next;
+  const auto consider = [&](std::optional<Clock::time_point> time) {
+    if (time) next = std::min(next.value_or(*time), *time);
+  };
+  for (const auto& [name, slot] : table) {
+    if (slot->users == 0) consider(expiry(*slot));
+  }
+  for (const SlotPtr& slot : pending) {
+    for (const Waiter& waiter : slot->waiters) {
+      consider(waiter.deadline);
+      consider(waiter.latest);
+    }
+  }
+  return next;
+}
+
+// Destroys what leaves, and looks at the clock in time.
+void ModelManager::Impl::run_clock() {
+  std::unique_lock lock(mutex);
+  while (!stopping) {
+    if (!leaving.empty()) {
+      const SlotPtr slot = leaving.back();
+      leaving.pop_back();
+      ++destroying;
+      ServedPtr model = std::move(slot->model);
+      lock.unlock();
+      model.reset();
+      return_freed_memory();
+      lock.lock();
+      --destroying;
+      counted.reserved -= slot->memory.total();
+      changed.notify_all();
+      continue;
+    }
+    const auto next = next_event();
+    if (next && *next <= now()) {
+      lock.unlock();
+      expire();
+      lock.lock();
+    } else if (next) {
+      const auto left = std::chrono::ceil<milliseconds>(*next - now());
+      changed.wait_for(lock, std::clamp(left, kShortestNap, kLongestNap));
+    } else {
+      changed.wait(lock);
+    }
+  }
+}
+
+void ModelManager::Impl::wait_for_leaving(std::unique_lock<std::mutex>& lock) {
+  const auto gone = [&] { return stopping || (leaving.empty() && destroying == 0); };
+  if (!changed.wait_for(lock, kLongestLeave, gone)) {
+    throw Error(ErrorCode::kUnavailable,
+                "a model that is being unloaded takes too long to leave; try again");
+  }
+}
+
+// Reserves the slot's memory and returns when it is free. A load that is refused changes nothing.
+void ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, Slot& slot) {
+  wait_for_leaving(lock);
+  std::vector<SlotPtr> others;
+  std::vector<Resident> residents;
+  for (const auto& [name, other] : table) {
+    if (!other->placed) continue;  // this slot, and those that come after it
+    others.push_back(other);
+    const bool idle = other->model && other->users == 0;
+    residents.push_back({other->memory.total(), other->last_use, idle && !other->pinned});
+  }
+  const int64_t wanted = slot.memory.total();
+  const MemoryLimits limits{options.memory_bytes, options.max_loaded_models};
+  const Eviction eviction = choose_eviction(residents, counted.reserved, wanted, limits);
+  if (!eviction.fits) refuse(slot, eviction);
+  const bool for_memory = limits.bytes > 0 && counted.reserved + wanted > limits.bytes;
+  for (const size_t i : eviction.leave) {
+    take_out(others[i], for_memory ? UnloadReason::kMemory : UnloadReason::kCount);
+  }
+  counted.reserved += wanted;
+  slot.placed = true;
+  wait_for_leaving(lock);
+}
+
+void ModelManager::Impl::refuse(const Slot& slot, const Eviction& eviction) {
+  ++counted.refused_loads;
+  const std::string model = "the model \"" + slot.entry.name + "\"";
+  const int64_t limit = options.memory_bytes, wanted = slot.memory.total();
+  if (eviction.missing == 0) {
+    throw Error(ErrorCode::kOutOfMemory,
+                model + " cannot be loaded: " + std::to_string(options.max_loaded_models) +
+                    " models are loaded, all in use or pinned, and there may be no more; try again "
+                    "later, unload one (mlx stop), or raise max_loaded_models");
+  }
+  const std::string needs = model + " needs " + size_text(wanted) + " of memory (weights " +
+                            size_text(slot.memory.weights) + ", KV cache " +
+                            size_text(slot.memory.kv) + ", activations " +
+                            size_text(slot.memory.activations) + ")";
+  const std::string smaller = "give it a smaller kv_bytes or context_length, or raise memory_bytes";
+  if (wanted > limit) {
+    throw Error(ErrorCode::kOutOfMemory, needs + ", more than the limit of " + size_text(limit) +
+                                             " for all models; " + smaller);
+  }
+  throw Error(ErrorCode::kOutOfMemory,
+              needs + ", and of the limit of " + size_text(limit) + " only " +
+                  size_text(wanted - eviction.missing) +
+                  " are free or held by idle models; try again when others have answered, unload "
+                  "one (mlx stop), " +
+                  smaller);
+}
+
+// Takes a slot that is loaded, or never will be, out of the pending ones.
+std::vector<ModelManager::Impl::Waiter> ModelManager::Impl::settled(const SlotPtr& slot) {
+  std::erase(pending, slot);
+  changed.notify_all();
+  return std::exchange(slot->waiters, {});
+}
+
+std::vector<ModelManager::Impl::News> ModelManager::Impl::nobody_waits(const Error& failure) {
+  std::vector<News> news;
+  for (const SlotPtr& slot : pending) {
+    news.push_back({std::exchange(slot->waiters, {}), std::make_exception_ptr(failure), {}});
+  }
+  return news;
+}
+
+ModelManager::Impl::News ModelManager::Impl::ready(const SlotPtr& slot, ServedPtr model) {
+  const std::lock_guard lock(mutex);
+  slot->model = std::move(model);
+  slot->last_use = now();
+  ++counted.loads;
+  News news{settled(slot), nullptr, {}};
+  for (size_t i = 0; i < news.waiters.size(); ++i) news.models.push_back(lease(slot));
+  if (!slot->in_table && slot->users == 0) leaving.push_back(slot);
+  return news;
+}
+
+ModelManager::Impl::News ModelManager::Impl::failed(const SlotPtr& slot,
+                                                    std::exception_ptr failure) {
+  const std::lock_guard lock(mutex);
+  if (slot->in_table) table.erase(slot->entry.name);  // the next request tries again
+  slot->in_table = false;
+  if (std::exchange(slot->placed, false)) counted.reserved -= slot->memory.total();
+  ++counted.failed_loads;
+  return {settled(slot), std::move(failure), {}};
+}
+
+void ModelManager::Impl::load(const SlotPtr& slot) {
+  News news;
+  try {
+    const ModelSettings s = settings ? settings(slot->entry.name) : ModelSettings();
+    const MemoryEstimate estimate = loader->estimate(slot->entry, s);
+    {
+      std::unique_lock lock(mutex);
+      slot->memory = estimate;
+      slot->pinned = s.pin.value_or(false);
+      make_room(lock, *slot);
+    }
+    ServedPtr model = loader->load(slot->entry, s, estimate);
+    const LoadedModelInfo info = model->info();
+    spdlog::info("loaded model=\"{}\" seconds={:.2f} memory_mib={} repacked_mib={}", info.name,
+                 info.load_seconds, estimate.total() >> 20, info.repacked_bytes >> 20);
+    news = ready(slot, std::move(model));
+  } catch (...) {
+    news = failed(slot, std::current_exception());
+  }
+  news.tell();
+}
+
+void ModelManager::Impl::run_loads() {
+  std::unique_lock lock(mutex);
+  while (true) {
+    changed.wait(lock, [&] { return stopping || !queued.empty(); });
+    if (stopping) return;
+    const SlotPtr slot = queued.front();
+    queued.erase(queued.begin());
+    if (slot->waiters.empty()) {  // all gave up before it began
+      if (slot->in_table) table.erase(slot->entry.name);
+      slot->in_table = false;
+      settled(slot);
+      continue;
+    }
+    ++counted.loading;
+    lock.unlock();
+    load(slot);
+    lock.lock();
+    --counted.loading;
+    changed.notify_all();
+  }
+}
+
+ModelManager::ModelManager(ModelManagerOptions options, SettingsOf settings)
+    : ModelManager(std::move(options), std::move(settings), nullptr) {}
+
+ModelManager::ModelManager(ModelManagerOptions options, SettingsOf settings,
+                           std::unique_ptr<ModelLoader> loader)
+    : impl_(std::make_shared<Impl>(std::move(options), std::move(settings))) {
+  Impl& self = *impl_;
+  self.loader = loader ? std::move(loader)
+                       : file_model_loader(self.options,
+                                           [this](const std::string& name) { return find(name); });
+  for (int i = 0; i < kLoaders; ++i) self.threads.emplace_back([&self] { self.run_loads(); });
+  self.threads.emplace_back([&self] { self.run_clock(); });
+}
+
+ModelManager::~ModelManager() {
+  Impl& self = *impl_;
+  std::vector<Impl::News> news;
+  {
+    const std::lock_guard lock(self.mutex);
+    self.draining = self.stopping = true;
+    news = self.nobody_waits(shutting_down());
+  }
+  self.changed.notify_all();
+  for (Impl::News& one : news) one.tell();
+  for (std::thread& thread : self.threads) thread.join();
+  std::vector<ServedPtr> idle;  // those in use go with their last user
+  {
+    const std::lock_guard lock(self.mutex);
+    for (const auto& [name, slot] : self.table) {
+      if (slot->users == 0) idle.push_back(std::move(slot->model));
+    }
+    for (const auto& slot : self.leaving) idle.push_back(std::move(slot->model));
+    self.table.clear();
+    self.leaving.clear();
+  }
+}
 
 std::vector<ModelEntry> ModelManager::list() const {
   std::unique_lock lock(impl_->mutex);
@@ -110,99 +466,128 @@ std::vector<ModelEntry> ModelManager::list() const {
   return list_models(sources);
 }
 
-ModelEntry ModelManager::find(const std::string& name) const {
-  const std::vector<ModelEntry> entries = list();
-  std::vector<std::string> names;
-  for (const ModelEntry& entry : entries) {
-    if (name.empty() ? entry.is_default : entry.name == name) return entry;
-    names.push_back(entry.name);
-  }
-  if (name.empty()) {
-    throw Error(ErrorCode::kNotFound, "the request names no model, and there is no default");
-  }
-  std::string message = "there is no model \"" + name + "\"";
-  const auto near = nearest_names(name, names, 3);
-  for (size_t i = 0; i < near.size(); ++i) {
-    message += (i == 0 ? "; did you mean \"" : "\" or \"") + near[i];
-  }
-  throw Error(ErrorCode::kNotFound,
-              message + (near.empty() ? "; `mlx list` shows what there is" : "\"?"));
+ModelEntry ModelManager::find(const std::string& name) const { return find_model(list(), name); }
+
+ServedPtr ModelManager::acquire_loaded(const ModelEntry& entry) {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->draining) throw shutting_down();
+  const auto found = impl_->table.find(entry.name);
+  const bool there = found != impl_->table.end() && found->second->model &&
+                     found->second->entry.path == entry.path;
+  return there ? impl_->lease(found->second) : nullptr;
 }
 
-ServedPtr ModelManager::Impl::load(const ModelEntry& entry) const {
-  const auto begin = Clock::now();
-  const ModelSettings s = settings ? settings(entry.name) : ModelSettings();
-  const ModelLoadOptions load_options{.repack = options.repack ? threads : nullptr};
-  const auto model = with_template(load_model(entry.path, load_options), s);
-  auto engine = std::make_unique<Engine>(model, with_overrides(options.engine, s), threads);
-  auto scheduler = std::make_unique<Scheduler>(std::move(engine), options.scheduler);
-  const double taken = std::chrono::duration<double>(Clock::now() - begin).count();
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::make_shared<ServedModel>(
-      entry.name, std::move(scheduler), with_overrides(model->default_sampling, s), taken,
-      std::chrono::duration_cast<std::chrono::seconds>(now).count());
+ModelManager::WaitId ModelManager::acquire(const ModelEntry& entry,
+                                           std::optional<milliseconds> timeout, Heard heard) {
+  Impl& self = *impl_;
+  std::unique_lock lock(self.mutex);
+  if (self.draining) throw shutting_down();
+  auto found = self.table.find(entry.name);
+  if (found != self.table.end() && found->second->entry.path != entry.path) {
+    self.take_out(found->second, UnloadReason::kReplaced);
+    found = self.table.end();
+  }
+  const WaitId id = self.next_id++;
+  if (found != self.table.end() && found->second->model) {
+    ServedPtr model = self.lease(found->second);
+    lock.unlock();
+    heard(std::move(model), nullptr);
+    return id;
+  }
+  if (found == self.table.end()) {
+    auto slot = std::make_shared<Impl::Slot>();
+    slot->entry = entry;
+    slot->keep_alive = self.options.keep_alive;
+    found = self.table.emplace(entry.name, slot).first;
+    self.pending.push_back(slot);
+    self.queued.push_back(slot);
+  }
+  auto& waiters = found->second->waiters;
+  if (static_cast<int64_t>(waiters.size()) >= self.options.scheduler.max_queue) {
+    throw QueueFull("the queue is full (" + std::to_string(waiters.size()) +
+                        " requests wait for the model \"" + entry.name +
+                        "\" to be loaded); try again in 2 s",
+                    std::chrono::seconds(2));
+  }
+  const auto now = self.now();
+  waiters.push_back({.id = id,
+                     .timeout = timeout,
+                     .deadline = timeout ? std::optional(now + *timeout) : std::nullopt,
+                     .latest = now + self.options.load_timeout,
+                     .heard = std::move(heard)});
+  lock.unlock();
+  self.changed.notify_all();
+  return id;
+}
+
+void ModelManager::give_up(WaitId id) {
+  Impl::News news;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (const Impl::SlotPtr& slot : impl_->pending) {
+      const auto waiter = std::ranges::find(slot->waiters, id, &Impl::Waiter::id);
+      if (waiter == slot->waiters.end()) continue;
+      news = {{std::move(*waiter)},
+              std::make_exception_ptr(Error(ErrorCode::kUnavailable, "the request was given up")),
+              {}};
+      slot->waiters.erase(waiter);
+      break;
+    }
+  }
+  news.tell();
 }
 
 ServedPtr ModelManager::acquire(const std::string& name) {
-  const ModelEntry entry = find(name);
-  std::promise<ServedPtr> promise;
-  {
-    std::unique_lock lock(impl_->mutex);
-    if (impl_->draining) throw Error(ErrorCode::kUnavailable, "the daemon is shutting down");
-    const auto slot = impl_->slots.find(entry.name);
-    if (slot != impl_->slots.end() && slot->second.path == entry.path) {
-      const auto future = slot->second.model;
-      lock.unlock();
-      return future.get();  // waits for a load in flight; rethrows its failure
-    }
-    impl_->slots.insert_or_assign(entry.name, Impl::Slot{entry.path, promise.get_future().share()});
-  }
-  try {
-    ServedPtr model = impl_->load(entry);
-    promise.set_value(model);
-    return model;
-  } catch (...) {
-    {  // the next request tries again
-      const std::lock_guard lock(impl_->mutex);
-      const auto slot = impl_->slots.find(entry.name);
-      if (slot != impl_->slots.end() && slot->second.path == entry.path) impl_->slots.erase(slot);
-    }
-    promise.set_exception(std::current_exception());
-    throw;
-  }
+  const auto promise = std::make_shared<std::promise<ServedPtr>>();
+  acquire(find(name), std::nullopt, [promise](ServedPtr model, std::exception_ptr failure) {
+    failure ? promise->set_exception(failure) : promise->set_value(std::move(model));
+  });
+  return promise->get_future().get();
 }
 
-std::vector<ServedPtr> ModelManager::Impl::ready() const {
-  std::vector<ServedPtr> out;
-  const std::lock_guard lock(mutex);
-  for (const auto& [name, slot] : slots) {
-    const bool done = slot.model.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-    if (!done) continue;
-    try {
-      out.push_back(slot.model.get());
-    } catch (const std::exception&) {  // a failed load, about to leave the map
-    }
-  }
-  return out;
+void ModelManager::keep_alive(const std::string& name, milliseconds time) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto slot = impl_->table.find(name);
+  if (slot == impl_->table.end()) return;
+  slot->second->keep_alive = time;
+  impl_->changed.notify_all();
 }
+
+std::optional<Clock::time_point> ModelManager::expires(const std::string& name) const {
+  const std::lock_guard lock(impl_->mutex);
+  const auto slot = impl_->table.find(name);
+  return slot == impl_->table.end() ? std::nullopt : impl_->expiry(*slot->second);
+}
+
+void ModelManager::expire() { impl_->expire(); }
 
 std::vector<LoadedModelInfo> ModelManager::loaded() const {
   std::vector<LoadedModelInfo> out;
-  for (const ServedPtr& model : impl_->ready()) out.push_back(model->info());
+  const std::lock_guard lock(impl_->mutex);
+  for (const auto& [name, slot] : impl_->table) {
+    if (slot->model) out.push_back(slot->model->info());
+  }
   return out;
 }
 
-bool ModelManager::unload(const std::string& name) {
-  std::shared_future<ServedPtr> future;
-  {
-    const std::lock_guard lock(impl_->mutex);
-    const auto slot = impl_->slots.find(name);
-    if (slot == impl_->slots.end()) return false;
-    future = slot->second.model;
-    impl_->slots.erase(slot);
+MemoryStats ModelManager::memory() const {
+  const std::lock_guard lock(impl_->mutex);
+  MemoryStats stats = impl_->counted;
+  stats.limit = impl_->options.memory_bytes;
+  for (const Impl::SlotPtr& slot : impl_->pending) {
+    stats.waiting += static_cast<int32_t>(slot->waiters.size());
   }
-  // The model goes when the last request that holds it lets go.
-  future.wait();
+  return stats;
+}
+
+bool ModelManager::unload(const std::string& name) {
+  std::unique_lock lock(impl_->mutex);
+  const auto found = impl_->table.find(name);
+  if (found == impl_->table.end()) return false;
+  const Impl::SlotPtr slot = found->second;
+  impl_->take_out(slot, UnloadReason::kAsked);
+  // One in use goes when the last request that holds it lets go.
+  if (slot->users == 0) impl_->wait_for_leaving(lock);
   return true;
 }
 
@@ -222,16 +607,22 @@ ModelEntry ModelManager::add_path(const std::filesystem::path& path) {
   return {name, absolute, false};
 }
 
-void ModelManager::drain(std::chrono::milliseconds timeout) {
+void ModelManager::drain(milliseconds timeout) {
+  std::vector<Impl::News> news;
+  std::vector<ServedPtr> models;
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->draining = true;
+    for (const auto& [name, slot] : impl_->table) {
+      if (slot->model) models.push_back(slot->model);
+    }
+    news = impl_->nobody_waits(shutting_down());
   }
+  for (Impl::News& one : news) one.tell();
   const auto deadline = Clock::now() + timeout;
-  for (const ServedPtr& model : impl_->ready()) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-    model->scheduler().drain(std::max(left, std::chrono::milliseconds(0)));
+  for (const ServedPtr& model : models) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
+    model->scheduler().drain(std::max(left, milliseconds(0)));
   }
 }
 

@@ -1,79 +1,87 @@
-// Which models this daemon can serve, and which are loaded. Names come from: --model paths, the
+// Which models this daemon can serve, and which are loaded: within a limit of memory, the least
+// recently used one leaves when another needs its place. Names come from: --model paths, the
 // configured model folders and the built-in default; a path given as a name is served too when it
 // was configured (HTTP clients cannot make the daemon open arbitrary paths).
 #pragma once
 
+#include <array>
+#include <chrono>
+#include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "daemon/scheduler/kv_folders.h"
 #include "daemon/scheduler/model_catalog.h"
-#include "daemon/scheduler/scheduler.h"
+#include "daemon/scheduler/served_model.h"
 
 namespace mlxr {
 
-// Per-model settings (configs/models/*.yaml and flags); absent values fall back to the model's own.
-struct ModelSettings {
-  std::optional<int32_t> context_length;
-  std::optional<int64_t> kv_bytes;
-  std::optional<KvType> kv_type;
-  std::optional<float> temperature, top_p, min_p, repeat_penalty;
-  std::optional<int32_t> top_k;
-  std::optional<std::string> chat_template;  // Jinja source that replaces the model's own
+// Why a model left.
+enum class UnloadReason {
+  kMemory,    // another one needed its memory
+  kCount,     // or its place among max_loaded_models
+  kIdle,      // nobody used it for its keep_alive
+  kAsked,     // somebody unloaded it
+  kReplaced,  // its name came to mean another file
+};
+inline constexpr std::array kUnloadReasons{UnloadReason::kMemory, UnloadReason::kCount,
+                                           UnloadReason::kIdle, UnloadReason::kAsked,
+                                           UnloadReason::kReplaced};
+const char* to_string(UnloadReason reason);
+
+struct MemoryStats {
+  int64_t limit = 0;     // 0: none
+  int64_t reserved = 0;  // by models that are loaded, being loaded, or leaving
+  int32_t loading = 0;   // models
+  int32_t waiting = 0;   // requests, for models to be loaded
+  // Since the daemon was started.
+  uint64_t loads = 0, failed_loads = 0;
+  uint64_t refused_loads = 0;  // of the failed ones: for want of memory
+  std::array<uint64_t, kUnloadReasons.size()> unloads{};
 };
 
-// `params` with what the settings override.
-SamplingParams with_overrides(SamplingParams params, const ModelSettings& settings);
-
-struct LoadedModelInfo {
-  std::string name;
-  ModelFacts facts;
-  int32_t context_length = 0;
-  int64_t kv_bytes = 0;
-  SchedulerStats stats;
-  double load_seconds = 0;
-  int64_t repacked_bytes = 0;  // memory of interleaved weights
-  double repack_seconds = 0;   // of load_seconds
-  int64_t loaded_at = 0;       // unix seconds
-};
-
-// A model that answers requests. Held by shared_ptr while a request uses it; unloading waits for
-// that.
-class ServedModel {
+// The model was not loaded within the time that a request waits for one. It is still on its way.
+class StillLoading : public Error {
  public:
-  ServedModel(std::string name, std::unique_ptr<Scheduler> scheduler, SamplingParams defaults,
-              double load_seconds, int64_t loaded_at);
-
-  const std::string& name() const { return name_; }
-  const Model& model() const { return scheduler_->model(); }
-  Scheduler& scheduler() { return *scheduler_; }
-  const SamplingParams& default_sampling() const { return defaults_; }
-  LoadedModelInfo info() const;
-
- private:
-  std::string name_;
-  std::unique_ptr<Scheduler> scheduler_;
-  SamplingParams defaults_;
-  double load_seconds_;
-  int64_t loaded_at_;
+  using Error::Error;
 };
 
 struct ModelManagerOptions {
+  using Clock = std::chrono::steady_clock;
+
   int threads = 0;     // 0: usable cores
   bool repack = true;  // interleave quantised weights at load
   SchedulerOptions scheduler;
   EngineOptions engine;
+  KvDiskSettings kv_disk;
   std::vector<std::filesystem::path> model_folders;    // scanned for .gguf files and model folders
   std::vector<std::filesystem::path> model_paths;      // served under their base names
   std::optional<std::filesystem::path> default_model;  // the built-in model's file
+  std::function<std::vector<ModelEntry>()> created_models;  // may be empty; see CatalogSources
+
+  int64_t memory_bytes = 0;       // of all loaded models, by their estimates; 0: no limit
+  int32_t max_loaded_models = 0;  // 0: no limit
+  // That an unused model stays, where no request said otherwise; negative: until memory is needed.
+  std::chrono::milliseconds keep_alive{-1};
+  std::chrono::milliseconds load_timeout{600000};  // that a request waits for a model at most
+  std::function<Clock::time_point()> now;          // null: the machine's
 };
+
+class ModelLoader;  // model_loader.h
 
 class ModelManager {
  public:
-  ModelManager(ModelManagerOptions options,
-               std::function<ModelSettings(const std::string& name)> settings);
+  using Clock = ModelManagerOptions::Clock;
+  using SettingsOf = std::function<ModelSettings(const std::string& name)>;
+
+  ModelManager(ModelManagerOptions options, SettingsOf settings);
+  // With another loader than that of files.
+  ModelManager(ModelManagerOptions options, SettingsOf settings,
+               std::unique_ptr<ModelLoader> loader);
   ~ModelManager();
 
   // Every servable model, sorted by name; folders are scanned anew at each call.
@@ -81,10 +89,33 @@ class ModelManager {
   // Throws Error{kNotFound} with the nearest names. An empty name is the default model.
   ModelEntry find(const std::string& name) const;
 
-  // The model, loaded if need be (blocks; concurrent callers of one model share the load).
+  // The model where it is in memory, else null.
+  std::shared_ptr<ServedModel> acquire_loaded(const ModelEntry& entry);
+  // The model, or why there is none: heard once, from this call or on another thread, which must
+  // not be blocked. Requests for one model share its load; models load side by side. `timeout`: of
+  // the request that waits.
+  using Heard = std::function<void(std::shared_ptr<ServedModel> model, std::exception_ptr failure)>;
+  using WaitId = uint64_t;
+  WaitId acquire(const ModelEntry& entry, std::optional<std::chrono::milliseconds> timeout,
+                 Heard heard);
+  // Who waits hears at once that it was given up; a load that has begun goes on. Harmless later.
+  void give_up(WaitId id);
+  // Blocks until the model is there.
   std::shared_ptr<ServedModel> acquire(const std::string& name);
+
+  // From now on the model goes when it was not used for `time`, unless it is pinned; negative:
+  // never by itself. Until it is loaded anew.
+  void keep_alive(const std::string& name, std::chrono::milliseconds time);
+  // When it goes if nobody uses it from now on; nothing: not by itself.
+  std::optional<Clock::time_point> expires(const std::string& name) const;
+  // Unloads what was idle for too long and lets go who waited too long. A thread of the manager
+  // calls it in time; tests with a clock of their own call it when they moved that.
+  void expire();
+
   std::vector<LoadedModelInfo> loaded() const;
-  // Stops serving the model once its requests are done. False when it was not loaded.
+  MemoryStats memory() const;
+  // Stops serving the model; what it takes is free once its requests are done. False when it was
+  // not loaded.
   bool unload(const std::string& name);
   // Registers a path under its base name (the CLI's `mlx run ./x.gguf` through the Unix socket).
   ModelEntry add_path(const std::filesystem::path& path);
@@ -94,7 +125,7 @@ class ModelManager {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with models in use, which tell it when they are not
 };
 
 }  // namespace mlxr

@@ -1,6 +1,10 @@
 #include "daemon/scheduler/running_sequence.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "core/runtime/spec/draft_token.h"
+#include "core/runtime/spec/verify.h"
 
 namespace mlxr {
 namespace {
@@ -10,6 +14,7 @@ double seconds(RunningSequence::Clock::duration d) {
 }
 
 int32_t room_for(const GenerateRequest& request, int32_t context_length) {
+  if (request.pooling) return 0;
   const int32_t room = context_length - static_cast<int32_t>(request.prompt.size());
   return request.max_tokens < 0 ? room : std::min(room, request.max_tokens);
 }
@@ -24,19 +29,75 @@ RunningSequence::RunningSequence(RequestId id, GenerateRequest request, Generate
       model_(model),
       prompt_tokens_(static_cast<int32_t>(request_.prompt.size())),
       max_new_(room_for(request_, context_length)),
-      sampler_(request_.sampling, model.spec.vocab),
+      sampler_(request_.sampling, model.spec.vocab,
+               [&model](int32_t token) { return model.tokenizer->token_bytes(token); }),
       decoder_(model.tokenizer, !request_.show_special),
       stops_(request_.stop),
-      tokens_(request_.prompt) {}
+      tokens_(request_.prompt),
+      salt_(kv_salt(request_.cache_salt, request_.adapters)) {
+  if (request_.constraint) {
+    constraint_.emplace(*request_.constraint, model.spec.vocab, request_.free_parts,
+                        request_.prompt);
+  }
+}
 
 std::span<const int32_t> RunningSequence::pending() const {
   const auto stored = static_cast<size_t>(kv_ ? kv_->length() : 0);
   return std::span(tokens_).subspan(stored);
 }
 
-void RunningSequence::start(Pager& pager) {
-  kv_.emplace(pager);
-  if (!started_) started_ = Clock::now();
+int64_t RunningSequence::start(Pager& pager) {
+  if (request_.pooling) {
+    kv_.emplace(pager);  // private: every token's state is needed, and texts rarely come again
+    pooler_.emplace(*request_.pooling);
+  } else {
+    kv_.emplace(pager, salt_);
+  }
+  return adopt_cached();
+}
+
+int64_t RunningSequence::adopt_cached() {
+  const int64_t gained = kv_->adopt(pending());
+  if (!answering()) adopted_ += gained;
+  return gained;
+}
+
+int64_t RunningSequence::restore(const std::function<void(BlockId)>& fill) {
+  const int64_t before = kv_->length();
+  kv_->restore(pending(), fill);
+  const int64_t gained = kv_->length() - before;
+  if (!answering()) adopted_ += gained;
+  return gained;
+}
+
+bool RunningSequence::same_tokens(const RunningSequence& other) const {
+  return tokens_.size() == other.tokens_.size() && salt_ == other.salt_ && tokens_ == other.tokens_;
+}
+
+int64_t RunningSequence::take_twin(const RunningSequence& other) {
+  const auto gained = static_cast<int64_t>(pending().size());
+  if (!answering()) adopted_ += gained;
+  kv_ = other.kv_->fork();
+  return gained;
+}
+
+void RunningSequence::release_kv() {
+  restoring_ = false;
+  reading_.reset();
+  kv_.reset();
+  pooler_.reset();
+  if (speculation_) speculation_->draft_kv.reset();
+}
+
+void RunningSequence::preempt() {
+  release_kv();
+  if (!answering()) adopted_ = 0;
+}
+
+// Blocks that a preempted prompt finds again are its own work.
+int32_t RunningSequence::cached_tokens() const {
+  return static_cast<int32_t>(
+      std::clamp<int64_t>(std::min(adopted_, prompt_tokens_ - computed_), 0, prompt_tokens_));
 }
 
 bool RunningSequence::is_stop_token(int32_t token) const {
@@ -45,38 +106,79 @@ bool RunningSequence::is_stop_token(int32_t token) const {
   return std::find(stops.begin(), stops.end(), token) != stops.end();
 }
 
-bool RunningSequence::accept(std::span<const float> logits) {
+void RunningSequence::propose(std::vector<int32_t> tokens) {
+  if (constraint_) tokens.resize(constraint_->count_allowed(tokens));
+  with_proposed_.assign(1, tokens_.back());
+  with_proposed_.insert(with_proposed_.end(), tokens.begin(), tokens.end());
+  proposal_.tokens = std::move(tokens);
+}
+
+int32_t RunningSequence::draft(std::span<const float> logits, std::span<const int32_t> tokens) {
+  return draft_token(sampler_, logits, tokens);
+}
+
+bool RunningSequence::accept(const std::function<std::span<const float>(size_t)>& row) {
   if (!first_token_) first_token_ = Clock::now();
   if (max_new_ <= 0) {
     finish(FinishReason::kLength);
     return true;
   }
-  SampledToken sampled =
-      sampler_.sample(logits, tokens_, static_cast<int64_t>(tokens_.size()), request_.n_logprobs);
-  const int32_t token = sampled.token;
-  tokens_.push_back(token);
+  std::optional<FinishReason> end;
+  const Verified verified = verify(sampler_, tokens_, std::exchange(proposal_, {}), row,
+                                   {.n_top = request_.n_logprobs,
+                                    .constraint = constraint_ ? &*constraint_ : nullptr,
+                                    .ends = [&](const SampledToken& sampled) {
+                                      end = deliver(sampled);
+                                      return end.has_value();
+                                    }});
+  accepted_ = verified.accepted;
+  // Without the last one, which nobody has computed, or nobody needs.
+  const size_t count = verified.tokens.size();
+  kv_->settle(std::span(tokens_).last(count).first(count - 1));
+  if (end) finish(*end);
+  return end.has_value();
+}
+
+SequenceSlice::Logits RunningSequence::wants(int64_t count) const {
+  using Logits = SequenceSlice::Logits;
+  const int64_t begin = kv_->length(), end = begin + count;
+  if (!pooler_) return end == tokens() ? Logits::kLast : Logits::kNone;
+  switch (pooler_->wants(begin, end, tokens())) {
+    case Pooler::Wants::kNothing:
+      return Logits::kNone;
+    case Pooler::Wants::kLast:
+      return Logits::kLastState;
+    case Pooler::Wants::kAll:
+      return Logits::kAllStates;
+  }
+  return Logits::kNone;
+}
+
+bool RunningSequence::pool(int32_t rows,
+                           const std::function<std::span<const float>(int32_t)>& state) {
+  const int64_t end = kv_->length();
+  for (int32_t i = 0; i < rows; ++i) pooler_->add(end - rows + i, state(i));
+  if (end < tokens()) return false;
+  first_token_ = Clock::now();
+  event_.vector = pooler_->result();
+  finish(FinishReason::kStop);
+  return true;
+}
+
+// Tells the owner of a token. Why nothing follows it, if that is so.
+std::optional<FinishReason> RunningSequence::deliver(const SampledToken& sampled) {
   ++generated_;
-  if (is_stop_token(token)) {
-    finish(FinishReason::kStop);
-    return true;
-  }
-  event_.tokens.push_back(token);
+  if (is_stop_token(sampled.token)) return FinishReason::kStop;
+  event_.tokens.push_back(sampled.token);
   if (request_.n_logprobs >= 0) {
-    event_.logprobs.push_back({model_.tokenizer->token_bytes(token), std::move(sampled)});
+    event_.logprobs.push_back({model_.tokenizer->token_bytes(sampled.token), sampled});
   }
-  std::string text = stops_.push(decoder_.push(token));
-  if (stops_.matched()) {
-    if (!text.empty()) send(std::move(text));
-    finish(FinishReason::kStop);
-    return true;
-  }
-  if (generated_ >= max_new_) {
-    if (!text.empty()) send(std::move(text));
-    finish(FinishReason::kLength);
-    return true;
-  }
+  std::string text = stops_.push(decoder_.push(sampled.token));
   if (!text.empty()) send(std::move(text));
-  return false;
+  const bool complete = constraint_ && constraint_->complete();
+  if (stops_.matched() || complete) return FinishReason::kStop;
+  if (generated_ >= max_new_) return FinishReason::kLength;
+  return std::nullopt;
 }
 
 void RunningSequence::send(std::string text) {
@@ -96,12 +198,13 @@ void RunningSequence::finish(FinishReason reason) {
   const auto now = Clock::now();
   const auto started = started_.value_or(now), first = first_token_.value_or(now);
   event.usage = {.prompt_tokens = prompt_tokens_,
-                 .cached_tokens = 0,
+                 .cached_tokens = cached_tokens(),
                  .generated_tokens = generated_,
                  .queue_seconds = seconds(started - queued_),
                  .prefill_seconds = seconds(first - started),
                  .decode_seconds = seconds(now - first)};
-  kv_.reset();  // before the owner hears: it may submit the next request at once
+  end_ = reason;
+  release_kv();  // before the owner hears: it may submit the next request at once
   callback_(std::move(event));
 }
 
@@ -111,7 +214,8 @@ void RunningSequence::fail(const std::string& error, ErrorCode code) {
   event.reason = FinishReason::kError;
   event.error = error;
   event.error_code = code;
-  kv_.reset();
+  end_ = FinishReason::kError;
+  release_kv();
   callback_(std::move(event));
 }
 

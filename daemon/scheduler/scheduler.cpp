@@ -1,224 +1,459 @@
 #include "daemon/scheduler/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <set>
 #include <thread>
 
-#include "daemon/scheduler/running_sequence.h"
+#include "daemon/scheduler/batch.h"
+#include "daemon/scheduler/fair_queue.h"
+#include "daemon/scheduler/kv_persistence.h"
 #include "daemon/scheduler/step_engine.h"
+#include "daemon/scheduler/step_record.h"
 
 namespace mlxr {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using SequencePtr = std::unique_ptr<RunningSequence>;
 
-// A prompt chunk is not cut below this while several prompts share a step: smaller ones would spend
-// the step on unpacking weights.
-constexpr int64_t kLeastChunk = 64;
+// Tokens of an answer that admission keeps room for; an answer that outgrows them may have to make
+// room for others and be computed again.
+constexpr int64_t kAnswerReserve = 128;
 
-int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
-  return (tokens + block_tokens - 1) / block_tokens;
+// Of the thread, while all sequences wait for the disk and one of them has a deadline.
+constexpr std::chrono::milliseconds kShortestNap{1}, kLongestNap{1000};
+
+double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+// How fast requests are answered, for those who are told to come back.
+class AnswerRate {
+ public:
+  void answered(Clock::time_point now) {
+    if (last_) interval_ += (seconds_between(*last_, now) - interval_) * 0.2;
+    last_ = now;
+  }
+  void idle() { last_.reset(); }
+  std::chrono::seconds time_for(int64_t answers) const {
+    const double seconds = std::ceil(interval_ * static_cast<double>(answers));
+    return std::chrono::seconds(static_cast<int64_t>(std::clamp(seconds, 1.0, 600.0)));
+  }
+
+ private:
+  std::optional<Clock::time_point> last_;
+  double interval_ = 0;  // seconds, exponentially averaged
+};
+
+void check_pooled(const GenerateRequest& request, const ModelSpec& spec, int32_t window) {
+  if (static_cast<int64_t>(request.prompt.size()) > window) {
+    throw Error(ErrorCode::kContextOverflow, "the input has " +
+                                                 std::to_string(request.prompt.size()) +
+                                                 " tokens and the context window holds " +
+                                                 std::to_string(window) + "; shorten the input");
+  }
+  const int32_t types = spec.encoder ? std::max(1, spec.token_types) : 0;
+  const bool fits = request.token_types.empty() ||
+                    (request.token_types.size() == request.prompt.size() &&
+                     std::ranges::all_of(request.token_types,
+                                         [&](int32_t type) { return type >= 0 && type < types; }));
+  if (!fits) throw Error(ErrorCode::kInvalidArgument, "the input has wrong token types");
 }
 
 }  // namespace
 
-// Invariants: `running` sequences hold KV, in order of arrival; `waiting` ones hold none. Only the
-// scheduler's thread touches either; other threads leave requests in `arrived` and ids in
-// `cancelled`.
+// Invariants: `running` sequences hold KV; `waiting` ones hold none. Only the scheduler's thread
+// touches either; other threads leave requests in `arrived` and ids in `cancelled`.
 struct Scheduler::Impl {
   std::unique_ptr<StepEngine> engine;
   SchedulerOptions options;
+  std::optional<Speculation> speculation;  // sequences hold KV of its engine, too
 
   mutable std::mutex mutex;
   std::condition_variable changed;  // work arrived, or all work is done
-  std::deque<SequencePtr> arrived;
+  std::vector<SequencePtr> arrived;
   std::set<RequestId> cancelled;
   bool cancel_all = false, draining = false, stopping = false, idle = true;
+  bool disk_moved = false;  // something was read, or may be written again
   RequestId next_id = 1;
   SchedulerStats stats;
+  AnswerRate answer_rate;
 
-  std::deque<SequencePtr> waiting;
+  // The scheduler's thread's own.
+  FairQueue waiting;
   std::vector<SequencePtr> running;
+  StepCost cost;
+  SchedulerStats counted;  // since the last publish()
+  std::optional<StepRecord> record;
+  Clock::time_point next_deadline = Clock::time_point::max();
+  bool stalled = false;  // all that runs waits for the disk
+  std::optional<KvPersistence> persistence;
   std::thread thread;
 
   void run();
   bool take_orders();
+  void sleep(std::unique_lock<std::mutex>& lock);
+  void land();
+  void enqueue(std::vector<SequencePtr> sequences);
   void drop_cancelled(const std::set<RequestId>& ids, bool all);
+  void drop_late();
+  std::vector<SequencePtr> take_if(const std::function<bool(const RunningSequence&)>& chosen);
   void admit();
+  bool give_way(int32_t priority);
+  void preempt(size_t index);
+  size_t last_in_rank() const;
+  int64_t blocks_to_come(const RunningSequence& s) const;
+  int64_t growth() const;
   void make_room();
-  std::vector<SequenceSlice> compose(std::vector<RunningSequence*>& members);
+  Batch compose();
   void step();
-  void publish(uint64_t steps, uint64_t prompt, uint64_t generated);
+  void deliver(const Batch& batch, const StepLogits& logits, std::set<RunningSequence*>& done);
+  void accept(RunningSequence& s, const StepLogits& logits, int32_t first_row,
+              std::set<RunningSequence*>& done);
+  void pool(RunningSequence& s, const StepLogits& logits, int32_t first_row, int32_t rows,
+            std::set<RunningSequence*>& done);
+  void publish();
 };
+
+// Returns when there is something to do.
+void Scheduler::Impl::sleep(std::unique_lock<std::mutex>& lock) {
+  const bool work = waiting.size() > 0 || !running.empty();
+  const bool copies = persistence && persistence->can_write();
+  const auto something = [&] {
+    return stopping || cancel_all || !arrived.empty() || !cancelled.empty() || disk_moved ||
+           copies || (work && !stalled);
+  };
+  if (something()) return;
+  if (work) {
+    if (next_deadline == Clock::time_point::max()) return changed.wait(lock, something);
+    const Clock::duration left = next_deadline - engine->now();  // its time is not ours
+    changed.wait_for(lock, std::clamp<Clock::duration>(left, kShortestNap, kLongestNap), something);
+    return;
+  }
+  idle = true;
+  answer_rate.idle();
+  changed.notify_all();
+  changed.wait(lock, something);
+}
 
 // Moves what other threads left here; sleeps when there is nothing to do. False: stop.
 bool Scheduler::Impl::take_orders() {
   std::unique_lock lock(mutex);
-  const auto something = [&] {
-    return stopping || cancel_all || !arrived.empty() || !cancelled.empty() || !waiting.empty() ||
-           !running.empty();
-  };
-  if (!something()) {
-    idle = true;
-    changed.notify_all();
-    changed.wait(lock, something);
-  }
+  sleep(lock);
   idle = false;
-  for (SequencePtr& sequence : arrived) waiting.push_back(std::move(sequence));
-  arrived.clear();
+  disk_moved = false;
+  std::vector<SequencePtr> sequences = std::exchange(arrived, {});
   const std::set<RequestId> ids = std::exchange(cancelled, {});
   const bool all = std::exchange(cancel_all, false) || stopping;
   const bool stop = stopping;
   lock.unlock();
+  enqueue(std::move(sequences));
   if (all || !ids.empty()) drop_cancelled(ids, all);
   return !stop;
 }
 
-void Scheduler::Impl::drop_cancelled(const std::set<RequestId>& ids, bool all) {
-  const auto drop = [&](auto& sequences) {
-    std::erase_if(sequences, [&](const SequencePtr& sequence) {
-      if (!all && !ids.contains(sequence->id())) return false;
-      sequence->finish(FinishReason::kCancelled);
-      return true;
-    });
-  };
-  drop(running);
-  drop(waiting);
+void Scheduler::Impl::enqueue(std::vector<SequencePtr> sequences) {
+  for (SequencePtr& sequence : sequences) {
+    const auto timeout = sequence->request().timeout;
+    if (timeout) {
+      sequence->set_deadline(engine->now() + *timeout - sequence->request().waited);
+      next_deadline = std::min(next_deadline, *sequence->deadline());
+    }
+    record->arrived(*sequence);
+    waiting.push(std::move(sequence));
+  }
 }
 
-// Starts waiting requests, first come first served, while their prompts and a block of growth for
-// everyone fit in what is free.
+// Takes sequences out, wherever they are.
+std::vector<SequencePtr> Scheduler::Impl::take_if(
+    const std::function<bool(const RunningSequence&)>& chosen) {
+  std::vector<SequencePtr> taken = waiting.take_if(chosen);
+  for (SequencePtr& sequence : running) {
+    if (chosen(*sequence)) taken.push_back(std::move(sequence));
+  }
+  std::erase(running, nullptr);
+  for (const SequencePtr& sequence : taken) waiting.leave(sequence->request().client);
+  return taken;
+}
+
+void Scheduler::Impl::drop_cancelled(const std::set<RequestId>& ids, bool all) {
+  const auto dropped =
+      take_if([&](const RunningSequence& sequence) { return all || ids.contains(sequence.id()); });
+  for (const SequencePtr& sequence : dropped) {
+    sequence->finish(FinishReason::kCancelled);
+    record->ended(*sequence, counted);
+  }
+}
+
+void Scheduler::Impl::drop_late() {
+  const auto now = engine->now();
+  if (now < next_deadline) return;
+  next_deadline = Clock::time_point::max();
+  const auto late = take_if([&](const RunningSequence& sequence) {
+    const auto deadline = sequence.deadline();
+    if (!deadline || *deadline <= now) return deadline.has_value();
+    next_deadline = std::min(next_deadline, *deadline);
+    return false;
+  });
+  counted.timeouts += late.size();
+  for (const SequencePtr& sequence : late) {
+    sequence->fail("the request took longer than its timeout of " +
+                       std::to_string(sequence->request().timeout->count()) +
+                       " ms; allow more time, or ask again when the server is less busy",
+                   ErrorCode::kTimeout);
+    record->ended(*sequence, counted);
+  }
+}
+
+int64_t Scheduler::Impl::blocks_to_come(const RunningSequence& s) const {
+  return s.kv()->blocks_to_reserve(s.tokens() + std::min(kAnswerReserve, s.tokens_to_come()));
+}
+
+// Starts waiting requests while the rest of their prompts and some growth for everyone fit in what
+// is free. Who does not fit holds up those behind: a stream of small requests never starves a large
+// one.
 void Scheduler::Impl::admit() {
   Pager& pager = engine->pager();
-  int64_t promised = 0;
-  for (const SequencePtr& s : running) {
-    promised += blocks_for(s->tokens() + 1, pager.block_tokens()) + 1 -
-                static_cast<int64_t>(s->kv()->blocks().size());
-  }
-  while (!waiting.empty() && static_cast<int32_t>(running.size()) < options.max_sequences) {
-    RunningSequence& next = *waiting.front();
-    const int64_t needed = blocks_for(next.tokens() + 1, pager.block_tokens());
-    // Alone, a sequence may use every block: the context never exceeds the arena.
-    if (!running.empty() && promised + needed + 1 > pager.free_blocks()) break;
-    promised += needed + 1;
-    next.start(pager);
-    running.push_back(std::move(waiting.front()));
-    waiting.pop_front();
+  // A step has room for every answer.
+  const auto most = static_cast<size_t>(std::min(options.max_sequences, options.max_batch_tokens));
+  while (RunningSequence* next = waiting.best()) {
+    bool fits = running.size() < most;
+    if (fits) {
+      const int64_t gained = next->start(pager);  // counts the cached blocks as used
+      int64_t promised = blocks_to_come(*next);
+      for (const SequencePtr& s : running) promised += blocks_to_come(*s);
+      // Alone, a sequence may use every block: the context never exceeds the arena.
+      fits = running.empty() || promised <= pager.free_blocks();
+      if (fits) {
+        counted.prefix_hit_tokens += static_cast<uint64_t>(gained);
+        record->placed(*next, counted);
+        if (persistence) persistence->started(*next);
+        running.push_back(waiting.pop());
+      } else {
+        next->preempt();
+      }
+    }
+    if (!fits && !give_way(next->request().priority)) return;
   }
 }
 
-// When decoding has outgrown the arena, the youngest sequences wait their turn again.
+// The sequence that has to wait when not all can run: lowest priority, then youngest.
+size_t Scheduler::Impl::last_in_rank() const {
+  const auto last = std::ranges::max_element(running, {}, [](const SequencePtr& s) {
+    return std::pair(-int64_t{s->request().priority}, s->id());
+  });
+  return static_cast<size_t>(last - running.begin());
+}
+
+void Scheduler::Impl::preempt(size_t index) {
+  const auto victim = running.begin() + static_cast<std::ptrdiff_t>(index);
+  (*victim)->preempt();
+  record->preempted(**victim);
+  waiting.put_back(std::move(*victim));
+  running.erase(victim);
+  ++counted.preemptions;
+}
+
+// Makes a running sequence of lower priority wait. False when there is none.
+bool Scheduler::Impl::give_way(int32_t priority) {
+  if (running.empty()) return false;
+  const size_t last = last_in_rank();
+  if (running[last]->request().priority >= priority) return false;
+  preempt(last);
+  return true;
+}
+
+// Blocks that the tokens of running sequences take that are not computed yet.
+int64_t Scheduler::Impl::growth() const {
+  int64_t blocks = 0;
+  for (const SequencePtr& s : running) blocks += s->kv()->blocks_to_reserve(s->tokens());
+  return blocks;
+}
+
+// When decoding has outgrown the arena, the last in rank wait their turn again.
 void Scheduler::Impl::make_room() {
-  Pager& pager = engine->pager();
-  const auto growth = [&] {
-    int64_t blocks = 0;
-    for (const SequencePtr& s : running) {
-      const auto held = static_cast<int64_t>(s->kv()->blocks().size());
-      blocks += std::max<int64_t>(0, blocks_for(s->tokens(), pager.block_tokens()) - held);
-    }
-    return blocks;
-  };
-  while (running.size() > 1 && growth() > pager.free_blocks()) {
-    running.back()->preempt();
-    waiting.push_front(std::move(running.back()));
-    running.pop_back();
-  }
+  while (running.size() > 1 && growth() > engine->pager().free_blocks()) preempt(last_in_rank());
 }
 
-// Every decode token, then prompt chunks that share what is left of max_batch_tokens.
-std::vector<SequenceSlice> Scheduler::Impl::compose(std::vector<RunningSequence*>& members) {
-  std::vector<SequenceSlice> slices;
-  int64_t budget = options.max_batch_tokens, prefilling = 0;
+// Sequences get what the disk has read for them.
+void Scheduler::Impl::land() {
+  const int64_t blocks = persistence->land(running);
+  counted.kv_blocks_restored += static_cast<uint64_t>(blocks);
+  counted.prefix_hit_tokens += static_cast<uint64_t>(blocks * engine->pager().block_tokens());
+}
+
+Batch Scheduler::Impl::compose() {
+  std::vector<RunningSequence*> answers, prompts;
   for (const SequencePtr& s : running) {
-    if (s->prefilling()) {
-      ++prefilling;
-    } else if (budget > 0) {
-      slices.push_back({.kv = s->kv(), .tokens = s->pending()});
-      members.push_back(s.get());
-      --budget;
-    }
+    if (!s->restoring()) (s->prefilling() ? prompts : answers).push_back(s.get());
   }
-  for (const SequencePtr& s : running) {
-    if (!s->prefilling()) continue;
-    const auto pending = static_cast<int64_t>(s->pending().size());
-    const int64_t share = std::max(kLeastChunk, budget / std::max<int64_t>(1, prefilling--));
-    const int64_t count = std::min({pending, share, budget});
-    if (count <= 0) break;
-    const bool complete = count == pending;
-    slices.push_back(
-        {.kv = s->kv(),
-         .tokens = s->pending().first(static_cast<size_t>(count)),
-         .logits = complete ? SequenceSlice::Logits::kLast : SequenceSlice::Logits::kNone});
-    members.push_back(s.get());
-    budget -= count;
+  std::ranges::stable_sort(prompts, {}, [&](const RunningSequence* s) {
+    return std::tuple(-int64_t{s->request().priority}, waiting.served(s->request().client),
+                      s->id());
+  });
+  if (speculation) {
+    const int64_t room = options.max_batch_tokens - static_cast<int64_t>(answers.size());
+    speculation->propose(answers, prompts.empty() ? room : room / 2,
+                         engine->pager().free_blocks() - growth());
   }
-  return slices;
+  const BatchLimits limits{.max_tokens = options.max_batch_tokens,
+                           .target_seconds = options.target_latency_ms / 1e3};
+  return compose_batch(answers, prompts, limits, cost);
 }
 
 void Scheduler::Impl::step() {
-  std::vector<RunningSequence*> members;
-  const std::vector<SequenceSlice> slices = compose(members);
-  std::set<const RunningSequence*> done;
-  uint64_t prompt = 0, generated = 0;
+  const Batch batch = compose();
+  std::set<RunningSequence*> done;
   try {
-    const StepLogits logits = engine->step(slices);
-    int32_t row = 0;
-    for (size_t i = 0; i < slices.size(); ++i) {
-      prompt += slices[i].tokens.size() > 1 ? slices[i].tokens.size() : 0;
-      if (slices[i].logits == SequenceSlice::Logits::kNone) continue;
-      const auto values = logits.row(row++);
-      try {
-        if (members[i]->accept(values)) done.insert(members[i]);
-        ++generated;
-      } catch (const Error& e) {  // one sequence's sampler: the others go on
-        members[i]->fail(e.what(), e.code());
-        done.insert(members[i]);
-      }
-    }
+    const auto began = Clock::now();
+    const auto begin = engine->now();
+    const StepLogits logits = engine->step(batch.slices);
+    const double taken = seconds_between(begin, engine->now());
+    record->computed(batch, began, Clock::now());
+    cost.measured(batch.load, batch.has_prompt, taken);
+    counted.step_seconds.add(taken);
+    deliver(batch, logits, done);
+    if (speculation) speculation->learn(batch, done, seconds_between(begin, engine->now()));
   } catch (const std::exception& e) {
     const auto* error = dynamic_cast<const Error*>(&e);
-    for (RunningSequence* member : members) {
-      if (done.contains(member)) continue;
-      member->fail(e.what(), error ? error->code() : ErrorCode::kInternal);
-      done.insert(member);
+    for (const Batch::Member& member : batch.members) {
+      if (!done.insert(member.sequence).second) continue;
+      member.sequence->fail(e.what(), error ? error->code() : ErrorCode::kInternal);
     }
   }
+  ++counted.steps;
+  counted.prefix_hit_tokens += static_cast<uint64_t>(batch.adopted_tokens);
+  for (RunningSequence* s : done) {
+    record->ended(*s, counted);
+    waiting.leave(s->request().client);
+  }
   std::erase_if(running, [&](const SequencePtr& s) { return done.contains(s.get()); });
-  publish(1, prompt, generated);
+  if (!done.empty()) {
+    const std::lock_guard lock(mutex);
+    for (size_t i = 0; i < done.size(); ++i) answer_rate.answered(engine->now());
+  }
 }
 
-void Scheduler::Impl::publish(uint64_t steps, uint64_t prompt, uint64_t generated) {
+void Scheduler::Impl::deliver(const Batch& batch, const StepLogits& logits,
+                              std::set<RunningSequence*>& done) {
+  using Logits = SequenceSlice::Logits;
+  int32_t row = 0, state_row = 0;
+  for (size_t i = 0; i < batch.slices.size(); ++i) {
+    const Batch::Member& member = batch.members[i];
+    const auto computed = static_cast<int64_t>(batch.slices[i].tokens.size());
+    member.sequence->note_computed(computed);
+    waiting.charge(member.sequence->request().client, computed);
+    counted.prompt_tokens += member.prompt ? static_cast<uint64_t>(computed) : 0;
+    const Logits asked = batch.slices[i].logits;
+    if (asked == Logits::kNone) continue;
+    if (asked == Logits::kLastState || asked == Logits::kAllStates) {
+      const int32_t rows = asked == Logits::kLastState ? 1 : static_cast<int32_t>(computed);
+      pool(*member.sequence, logits, state_row, rows, done);
+      state_row += rows;
+      continue;
+    }
+    const int32_t first = row;
+    row += 1 + batch.slices[i].proposed;
+    // All twins before any is accepted: an answer that is complete gives its KV back.
+    for (RunningSequence* twin : member.twins) {
+      counted.prefix_hit_tokens += static_cast<uint64_t>(twin->take_twin(*member.sequence));
+    }
+    accept(*member.sequence, logits, first, done);
+    for (RunningSequence* twin : member.twins) accept(*twin, logits, first, done);
+  }
+}
+
+void Scheduler::Impl::accept(RunningSequence& s, const StepLogits& logits, int32_t first_row,
+                             std::set<RunningSequence*>& done) {
+  const int32_t proposed = s.proposed(), before = s.generated();
+  const bool first = !s.answering();
+  const auto begin = Clock::now();
+  try {
+    const auto row = [&](size_t i) { return logits.row(first_row + static_cast<int32_t>(i)); };
+    if (s.accept(row)) done.insert(&s);
+    counted.proposed_tokens += static_cast<uint64_t>(proposed);
+    counted.accepted_tokens += static_cast<uint64_t>(proposed > 0 ? s.accepted() : 0);
+    counted.generated_tokens += static_cast<uint64_t>(s.generated() - before);
+    record->accepted(s, begin, s.generated() - before, first, counted);
+  } catch (const Error& e) {  // one sequence's sampler: the others go on
+    s.fail(e.what(), e.code());
+    done.insert(&s);
+  }
+}
+
+// The sequence's last `rows` computed tokens have these states.
+void Scheduler::Impl::pool(RunningSequence& s, const StepLogits& logits, int32_t first_row,
+                           int32_t rows, std::set<RunningSequence*>& done) {
+  const auto begin = Clock::now();
+  const auto state = [&](int32_t i) { return logits.state(first_row + i); };
+  if (!s.pool(rows, state)) return;
+  done.insert(&s);
+  record->accepted(s, begin, 0, true, counted);
+}
+
+// Shows what happened since the last call to other threads.
+void Scheduler::Impl::publish() {
+  const Pager& pager = engine->pager();
   const std::lock_guard lock(mutex);
-  stats.steps += steps;
-  stats.prompt_tokens += prompt;
-  stats.generated_tokens += generated;
+  stats.add(std::exchange(counted, {}));
   stats.running = static_cast<int32_t>(running.size());
   stats.waiting = static_cast<int32_t>(waiting.size() + arrived.size());
-  stats.kv_blocks_used = engine->pager().total_blocks() - engine->pager().free_blocks();
+  stats.kv_blocks_used = pager.total_blocks() - pager.free_blocks();
+  stats.kv_blocks_cached = pager.cached_blocks();
+  stats.kv_evictions = pager.evictions();
+  if (const KernelTimes* kernels = engine->kernel_times()) stats.kernels = *kernels;
 }
 
 void Scheduler::Impl::run() {
   while (take_orders()) {
+    drop_late();
+    if (persistence) land();
     make_room();
     admit();
-    if (running.empty()) {
-      publish(0, 0, 0);
-      continue;
+    if (persistence) {
+      counted.prefix_hit_tokens += static_cast<uint64_t>(persistence->plan(running));
     }
-    step();
+    stalled = std::ranges::all_of(running, [](const SequencePtr& s) { return s->restoring(); });
+    if (!stalled) step();
+    if (persistence) persistence->write_some();
+    record->flush();
+    publish();
   }
+  record->flush();  // those that were cancelled at the end
 }
 
-Scheduler::Scheduler(std::unique_ptr<Engine> engine, const SchedulerOptions& options)
-    : Scheduler(step_engine(std::move(engine)), options) {}
+Scheduler::Scheduler(std::unique_ptr<Engine> engine, const SchedulerOptions& options,
+                     std::unique_ptr<Engine> draft, std::unique_ptr<KvDisk> disk)
+    : Scheduler(step_engine(std::move(engine)), options,
+                draft ? step_engine(std::move(draft)) : nullptr, std::move(disk)) {}
 
-Scheduler::Scheduler(std::unique_ptr<StepEngine> engine, const SchedulerOptions& options)
+Scheduler::Scheduler(std::unique_ptr<StepEngine> engine, const SchedulerOptions& options,
+                     std::unique_ptr<StepEngine> draft, std::unique_ptr<KvDisk> disk)
     : impl_(std::make_unique<Impl>()) {
   impl_->engine = std::move(engine);
   impl_->options = options;
+  impl_->record.emplace(options.trace, options.name);
+  if (options.speculation.mode != SpeculationMode::kOff) {
+    std::optional<Drafter> drafter;
+    if (options.speculation.mode == SpeculationMode::kDraft) {
+      if (!draft) throw Error(ErrorCode::kInvalidArgument, "there is no draft to speculate with");
+      drafter.emplace(std::move(draft), options.max_batch_tokens);
+    }
+    impl_->speculation.emplace(options.speculation.depth, std::move(drafter));
+  }
+  if (disk) {
+    impl_->persistence.emplace(*impl_->engine, std::move(disk));
+    impl_->persistence->on_change([impl = impl_.get()] {
+      {
+        const std::lock_guard lock(impl->mutex);
+        impl->disk_moved = true;
+      }
+      impl->changed.notify_all();
+    });
+  }
   impl_->stats.kv_blocks_total = impl_->engine->pager().total_blocks();
   impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
@@ -230,6 +465,7 @@ Scheduler::~Scheduler() {
   }
   impl_->changed.notify_all();
   impl_->thread.join();
+  impl_->persistence.reset();  // its thread calls back until then
 }
 
 RequestId Scheduler::submit(GenerateRequest request, GenerateCallback callback) {
@@ -238,7 +474,10 @@ RequestId Scheduler::submit(GenerateRequest request, GenerateCallback callback) 
     throw Error(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token");
   }
   const int32_t window = context_length();
-  if (static_cast<int64_t>(request.prompt.size()) >= window) {
+  if (!request.pooling) check_can_answer(model());
+  if (request.pooling) {
+    check_pooled(request, model().spec, window);
+  } else if (static_cast<int64_t>(request.prompt.size()) >= window) {
     throw Error(ErrorCode::kContextOverflow,
                 "the prompt has " + std::to_string(request.prompt.size()) +
                     " tokens and the context window holds " + std::to_string(window) +
@@ -254,9 +493,10 @@ RequestId Scheduler::submit(GenerateRequest request, GenerateCallback callback) 
   std::unique_lock lock(self.mutex);
   if (self.draining) throw Error(ErrorCode::kUnavailable, "the model is being unloaded; try again");
   if (self.stats.waiting >= self.options.max_queue) {
-    throw Error(ErrorCode::kUnavailable, "the queue is full (" +
-                                             std::to_string(self.options.max_queue) +
-                                             " requests wait); try again later");
+    const auto wait = self.answer_rate.time_for(self.stats.waiting / 10 + 1);
+    throw QueueFull("the queue is full (" + std::to_string(self.stats.waiting) +
+                        " requests wait); try again in " + std::to_string(wait.count()) + " s",
+                    wait);
   }
   const RequestId id = self.next_id++;
   lock.unlock();  // building a sampler and a decoder may take a while
@@ -298,8 +538,11 @@ int32_t Scheduler::context_length() const { return impl_->engine->context_length
 int64_t Scheduler::kv_bytes() const { return impl_->engine->kv_bytes(); }
 
 SchedulerStats Scheduler::stats() const {
-  const std::lock_guard lock(impl_->mutex);
-  return impl_->stats;
+  std::unique_lock lock(impl_->mutex);
+  SchedulerStats stats = impl_->stats;
+  lock.unlock();
+  if (impl_->persistence) impl_->persistence->report(stats);
+  return stats;
 }
 
 }  // namespace mlxr

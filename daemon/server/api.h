@@ -1,6 +1,7 @@
 // Everything that the daemon answers: guards, routes, errors in one shape, one log line a request.
 #pragma once
 
+#include "daemon/server/http/host_guard.h"
 #include "daemon/server/http/router.h"
 #include "daemon/server/services.h"
 
@@ -14,8 +15,10 @@ class Api {
 
  private:
   Task<void> dispatch(Exchange& exchange);
+  Task<void> describe(Exchange& exchange);
 
   Services& services_;
+  const HostRules host_rules_;
   Router router_;
 };
 

@@ -1,8 +1,10 @@
 #include "daemon/server/daemon.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <condition_variable>
@@ -12,8 +14,12 @@
 
 #include "core/base/file.h"
 #include "daemon/config/paths.h"
+#include "daemon/config/settings.h"
 #include "daemon/server/api.h"
+#include "daemon/server/created.h"
+#include "daemon/server/grpc/grpc_server.h"
 #include "daemon/server/http/http_server.h"
+#include "daemon/server/http/tls.h"
 #include "daemon/server/json_body.h"
 #include "daemon/server/model_choice.h"
 #include "daemon/server/services.h"
@@ -29,6 +35,17 @@ HttpLimits limits_of(const ServerConfig& config) {
   HttpLimits limits;
   limits.max_body_bytes = config.max_body_bytes;
   return limits;
+}
+
+ModelManagerOptions with_created_models(ModelManagerOptions options, const CreatedModels& created) {
+  options.created_models = [&created] {
+    std::vector<ModelEntry> entries;
+    for (const CreatedModel& model : created.list()) {
+      entries.push_back({model.name, model.from, false});
+    }
+    return entries;
+  };
+  return options;
 }
 
 // $MLXR_HOME/daemon.json says where this daemon listens, while it does.
@@ -47,6 +64,15 @@ class AddressFile {
  private:
   std::filesystem::path path_;
 };
+
+// Each connection is an open file; the usual limit of 1024 is for programs that use select().
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
 
 // Lets the main thread sleep until somebody asks the daemon to end.
 class StopRequest {
@@ -67,19 +93,77 @@ class StopRequest {
   bool asked_ = false;
 };
 
+struct Adopted {
+  bool tcp = false, unix_socket = false;
+};
+
+template <typename Server>
+Adopted adopt(Server& server, const std::vector<PassedSocket>& sockets) {
+  Adopted adopted;
+  for (const PassedSocket& socket : sockets) {
+    if (socket.is_unix) {
+      server.adopt_unix(socket.descriptor);
+      adopted.unix_socket = true;
+    } else {
+      server.adopt_tcp(socket.descriptor, socket.address.find(':') != std::string::npos);
+      adopted.tcp = true;
+    }
+  }
+  return adopted;
+}
+
+// A passed one, else the one beside that of HTTP as the settings have it.
+std::filesystem::path grpc_socket_of(const DaemonOptions& options) {
+  for (const PassedSocket& socket : options.sockets.grpc) {
+    if (socket.is_unix) {
+      return socket.address;
+    }
+  }
+  return rpc::socket_beside(options.loaded.config.socket);
+}
+
+// Where the daemon can be reached.
+Json address_of(const DaemonOptions& options, uint16_t port, uint16_t grpc_port,
+                const std::filesystem::path& grpc_socket) {
+  const ServerConfig& config = options.loaded.config;
+  Json address{{"pid", ::getpid()},
+               {"host", config.host},
+               {"port", port},
+               {"socket", config.socket.string()},
+               {"grpc_socket", grpc_socket.string()},
+               {"version", options.version}};
+  if (grpc_port != 0) {
+    address["grpc_port"] = grpc_port;
+  }
+  address["tls"] = !config.tls_cert.empty();
+  return address;
+}
+
+DaemonOptions with_passed_sockets(DaemonOptions options) {
+  apply_passed_sockets(options.sockets, options.loaded.config);
+  return options;
+}
+
 }  // namespace
 
-// Destroyed from the bottom up: HTTP first, the models last.
+// Destroyed from the bottom up: gRPC and HTTP first, the models last.
 struct Daemon::Impl {
   explicit Impl(DaemonOptions daemon_options);
 
+  void check_keys();
+  void encrypt();
   uint16_t listen();
+  uint16_t listen_for_grpc();  // 0: on its Unix socket only
   void watch_signals();
   void preload();
+  void preload(const ModelEntry& entry);
   void stop();
   bool let_connections_end();
+  void remove_sockets();
 
+  const std::filesystem::path grpc_socket;
   const DaemonOptions options;
+  const CreatedModels created;
   const ModelChoice choice;
   const ModelSettingsFinder settings;
   StopRequest stop_request;
@@ -87,27 +171,62 @@ struct Daemon::Impl {
   Services services;
   Api api;
   HttpServer http;
+  rpc::GrpcServer grpc;  // its calls run on HTTP's threads
   asio::signal_set signals;
   std::optional<AddressFile> address;
 };
 
 Daemon::Impl::Impl(DaemonOptions daemon_options)
-    : options(std::move(daemon_options)),
+    : grpc_socket(grpc_socket_of(daemon_options)),
+      options(with_passed_sockets(std::move(daemon_options))),
+      created(created_models_folder(options.home)),
       choice(choose_models(options.loaded.config, options.models, built_in_model())),
-      settings(model_settings_folders(options.home, options.loaded.file)),
-      models(choice.options, [this](const std::string& name) { return settings.find(name); }),
-      services(options.loaded.config, models, settings, options.version,
+      settings(model_settings_folders(options.home, options.loaded.file),
+               [this](ModelSettings found, const std::string& name) {
+                 const auto model = created.find(name);
+                 return model ? with_created(std::move(found), *model) : found;
+               }),
+      models(with_created_models(choice.options, created),
+             [this](const std::string& name) { return settings.find(name); }),
+      services(options.loaded.config, models, settings, options.home, options.version,
                [this] { stop_request.ask(); }),
       api(services),
       http([this](Exchange& exchange) { return api.handle(exchange); },
            limits_of(options.loaded.config)),
-      signals(http.context(), SIGTERM, SIGINT, SIGHUP) {}
+      grpc(http.context(), services),
+      signals(http.context(), SIGTERM, SIGINT, SIGHUP) {
+  services.trace = choice.options.scheduler.trace;
+}
+
+void Daemon::Impl::check_keys() {
+  const std::string& host = options.loaded.config.host;
+  if (!is_loopback_address(host) && services.keys.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "listening on " + host +
+                    " lets other machines in, and there is no API key yet: make one with \"mlx key "
+                    "create\", or set host to 127.0.0.1");
+  }
+}
+
+void Daemon::Impl::encrypt() {
+  const ServerConfig& config = options.loaded.config;
+  if (const auto identity = read_tls_identity(config.tls_cert, config.tls_key)) {
+    http.encrypt_tcp(server_context(*identity));
+    grpc.encrypt_tcp(*identity);
+  }
+}
 
 uint16_t Daemon::Impl::listen() {
   const ServerConfig& config = options.loaded.config;
+  const Adopted adopted = adopt(http, options.sockets.http);
   // The socket first: its lock is what keeps two daemons of one home apart.
-  create_private_folder(config.socket.parent_path());
-  http.listen_on_unix(config.socket);
+  if (!adopted.unix_socket) {
+    create_private_folder(config.socket.parent_path());
+    http.listen_on_unix(config.socket);
+  }
+  if (adopted.tcp) {
+    return static_cast<uint16_t>(config.port);
+  }
   const auto wanted = static_cast<uint16_t>(config.port);
   try {
     return http.listen_on_tcp(config.host, wanted);
@@ -120,6 +239,19 @@ uint16_t Daemon::Impl::listen() {
     spdlog::warn("port {} is in use by another program; listening on {} instead", wanted, port);
     return port;
   }
+}
+
+uint16_t Daemon::Impl::listen_for_grpc() {
+  const ServerConfig& config = options.loaded.config;
+  const Adopted adopted = adopt(grpc, options.sockets.grpc);
+  if (!adopted.unix_socket) {
+    create_private_folder(grpc_socket.parent_path());
+    grpc.listen_on_unix(grpc_socket);
+  }
+  if (adopted.tcp || config.grpc_port == 0) {
+    return static_cast<uint16_t>(config.grpc_port);
+  }
+  return grpc.listen_on_tcp(config.host, static_cast<uint16_t>(std::max(config.grpc_port, 0)));
 }
 
 void Daemon::Impl::watch_signals() {
@@ -141,10 +273,7 @@ void Daemon::Impl::preload() {
   for (const std::string& name : choice.preload) {
     asio::post(services.loads, [this, name] {
       try {
-        const auto model = services.load(models.find(name));
-        const LoadedModelInfo info = model->info();
-        spdlog::info("loaded model=\"{}\" seconds={:.2f} repacked_mib={} repack_seconds={:.2f}",
-                     name, info.load_seconds, info.repacked_bytes >> 20, info.repack_seconds);
+        preload(models.find(name));
       } catch (const std::exception& error) {
         spdlog::error("cannot load model=\"{}\": {}", name, error.what());
       }
@@ -152,25 +281,47 @@ void Daemon::Impl::preload() {
   }
 }
 
+void Daemon::Impl::preload(const ModelEntry& entry) {
+  try {
+    models.acquire(entry.name);
+  } catch (...) {
+    rethrow_about_model(std::current_exception(), entry);
+  }
+}
+
 // Answers get shutdown_timeout_s to finish; the rest is cancelled, which their clients are told.
 void Daemon::Impl::stop() {
+  notify_supervisor("STOPPING=1");
   services.draining = true;
   http.stop_accepting();
+  grpc.stop_accepting();
   models.drain(std::chrono::seconds(options.loaded.config.shutdown_timeout_s));
-  const bool ended = let_connections_end();
+  const bool ended = let_connections_end() && models.memory().loading == 0;
   address.reset();
   spdlog::info("mlxrunnerd ends");
   if (!ended) {
     // A model load or a client holds on; nothing of value is lost by not waiting for it.
-    std::error_code ignored;
-    std::filesystem::remove(options.loaded.config.socket, ignored);
+    remove_sockets();
     spdlog::shutdown();
     std::_Exit(0);
   }
 }
 
+// Those that this daemon made; whoever passed others keeps them.
+void Daemon::Impl::remove_sockets() {
+  const auto is_unix = [](const PassedSocket& socket) { return socket.is_unix; };
+  std::error_code ignored;
+  if (std::ranges::none_of(options.sockets.http, is_unix)) {
+    std::filesystem::remove(options.loaded.config.socket, ignored);
+  }
+  if (std::ranges::none_of(options.sockets.grpc, is_unix)) {
+    std::filesystem::remove(grpc_socket, ignored);
+  }
+}
+
 bool Daemon::Impl::let_connections_end() {
   http.finish_connections();
+  grpc.shut_down(kFlushTime);
   if (http.wait_until_idle(kFlushTime)) {
     return true;
   }
@@ -185,19 +336,25 @@ Daemon::~Daemon() = default;
 void Daemon::run() {
   Impl& self = *impl_;
   std::signal(SIGPIPE, SIG_IGN);
+  raise_file_limit();
+  self.check_keys();
+  self.encrypt();
   const uint16_t port = self.listen();
   const ServerConfig& config = self.options.loaded.config;
-  self.address.emplace(self.options.home / "daemon.json", Json{{"pid", ::getpid()},
-                                                               {"host", config.host},
-                                                               {"port", port},
-                                                               {"socket", config.socket.string()},
-                                                               {"version", self.options.version}});
+  const uint16_t grpc_port = self.listen_for_grpc();
+  self.address.emplace(self.options.home / "daemon.json",
+                       address_of(self.options, port, grpc_port, self.grpc_socket));
   self.watch_signals();
   self.http.start();
+  self.grpc.start();
   const bool is_ipv6 = config.host.find(':') != std::string::npos;
-  spdlog::info("mlxrunnerd ready on http://{}:{} and unix:{}",
+  spdlog::info("mlxrunnerd ready on {}://{}:{} and unix:{}",
+               config.tls_cert.empty() ? "http" : "https",
                is_ipv6 ? "[" + config.host + "]" : config.host, port, config.socket.string());
+  spdlog::info("gRPC on unix:{}{}", self.grpc_socket.string(),
+               grpc_port == 0 ? "" : " and port " + std::to_string(grpc_port));
   self.preload();
+  notify_supervisor("READY=1");
   self.stop_request.wait();
   self.stop();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "daemon/config/load_config.h"
+#include "daemon/server/supervisor.h"
 
 namespace mlxr {
 
@@ -15,6 +16,7 @@ struct DaemonOptions {
   LoadedConfig loaded;
   std::vector<std::string> models;  // --model
   std::string version;
+  PassedSockets sockets = {};
 };
 
 class Daemon {

@@ -34,6 +34,19 @@ void merge(GenerateEvent& into, GenerateEvent&& next) {
   into = std::move(next);
 }
 
+// Clients with different keys never share cached prefixes: from the time an answer takes, one could
+// tell what another asked.
+void put_in_name_of(GenerateRequest& request, const Caller& caller) {
+  request.client = caller.key_id;
+  if (!caller.key_id.empty() || !request.cache_salt.empty()) {
+    request.cache_salt = caller.key_id + '\n' + request.cache_salt;
+  }
+  if (!caller.scopes.admin) {
+    request.priority =
+        std::min(request.priority, 0);  // nobody may overtake other people's requests
+  }
+}
+
 }  // namespace
 
 void Generation::Mailbox::put(int choice, GenerateEvent&& event) {
@@ -67,8 +80,14 @@ std::optional<ChoiceEvent> Generation::Mailbox::take() {
   return event;
 }
 
-Generation::Generation(asio::any_io_executor executor, std::shared_ptr<ServedModel> model)
-    : model_(std::move(model)), mailbox_(std::make_shared<Mailbox>(executor)) {}
+Generation::Generation(const Services& services, Exchange& exchange,
+                       std::shared_ptr<ServedModel> model)
+    : config_(services.config),
+      caller_(exchange.caller),
+      request_id_(exchange.record.id),
+      began_(exchange.began),
+      model_(std::move(model)),
+      mailbox_(std::make_shared<Mailbox>(exchange.executor())) {}
 
 Generation::~Generation() {
   if (!finished()) {
@@ -78,6 +97,11 @@ Generation::~Generation() {
 
 void Generation::submit(GenerateRequest request) {
   const int choice = choices();
+  put_in_name_of(request, caller_);
+  request.timeout = time_limit(config_, request.timeout);
+  request.waited = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now() - began_);
+  request.name = choice == 0 ? request_id_ : request_id_ + "/" + std::to_string(choice);
   ids_.push_back(model_->scheduler().submit(std::move(request),
                                             [mailbox = mailbox_, choice](GenerateEvent&& event) {
                                               mailbox->put(choice, std::move(event));
@@ -105,6 +129,27 @@ void Generation::cancel() {
   for (const RequestId id : ids_) {
     model_->scheduler().cancel(id);
   }
+}
+
+CancelOnDisconnect::CancelOnDisconnect(Exchange& exchange, Generation& generation)
+    : exchange_(exchange) {
+  exchange.on_disconnect([&generation] { generation.cancel(); });
+  if (exchange.disconnected()) {
+    generation.cancel();
+  }
+}
+
+bool failed(const GenerateEvent& event) {
+  return event.final &&
+         (event.reason == FinishReason::kError || event.reason == FinishReason::kCancelled);
+}
+
+ApiError failure_of(const GenerateEvent& event, const Services& services) {
+  if (event.reason == FinishReason::kCancelled) {
+    return {503, "the answer was cut: the server is shutting down or the model was unloaded",
+            "server_error", "", "cancelled"};
+  }
+  return to_api_error(event.error_code, event.error, services.draining);
 }
 
 }  // namespace mlxr

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
 
 namespace mlxr {
@@ -65,11 +66,10 @@ std::string plain(double number) {
   throw bad_field(path, "\"" + path + "\" must be " + wanted + ", not " + shown(got));
 }
 
-}  // namespace
-
-Json parse_json_object(const std::string& body) {
+// `wanted`: what it is to be, "object" or "array", which is for the caller to see.
+Json parse_json(const std::string& body, const std::string& wanted) {
   if (body.find_first_not_of(" \t\r\n") == std::string::npos) {
-    refuse_body("the request body is empty; send a JSON object");
+    refuse_body("the request body is empty; send a JSON " + wanted);
   }
   check_depth(body);
   Json value;
@@ -78,11 +78,16 @@ Json parse_json_object(const std::string& body) {
   } catch (const Json::exception& error) {
     refuse_body("the request body is not valid JSON: " + readable(error.what()));
   }
-  if (!value.is_object()) {
-    refuse_body("the request body must be a JSON object, not " + shown(value));
+  if (value.type_name() != wanted) {
+    refuse_body("the request body must be a JSON " + wanted + ", not " + shown(value));
   }
   return value;
 }
+
+}  // namespace
+
+Json parse_json_object(const std::string& body) { return parse_json(body, "object"); }
+Json parse_json_array(const std::string& body) { return parse_json(body, "array"); }
 
 std::string to_text(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -103,6 +108,7 @@ Fields::Fields(const Json& object, std::string prefix)
     : object_(object), prefix_(std::move(prefix)) {}
 
 const Json* Fields::value(const std::string& name) const {
+  FieldLog::note(path(name));
   const auto found = object_.find(name);
   return found == object_.end() || found->is_null() ? nullptr : &*found;
 }

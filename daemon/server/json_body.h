@@ -15,6 +15,7 @@ using Json = nlohmann::ordered_json;
 
 // Throws RequestError (400). An empty body is an error too.
 Json parse_json_object(const std::string& body);
+Json parse_json_array(const std::string& body);
 
 // As text; invalid UTF-8 (half a character of a token) becomes U+FFFD.
 std::string to_text(const Json& value);

@@ -4,6 +4,8 @@
 
 #include "core/base/error.h"
 #include "core/base/nearest_names.h"
+#include "core/base/system_memory.h"
+#include "daemon/config/paths.h"
 #include "daemon/scheduler/model_catalog.h"
 
 namespace mlxr {
@@ -37,6 +39,7 @@ fs::path resolve(const std::string& text, const ModelManagerOptions& options) {
   const std::vector<ModelEntry> entries = list_models({.paths = {},
                                                        .folders = options.model_folders,
                                                        .builtin = options.default_model,
+                                                       .created = {},
                                                        .default_name = ""});
   for (const ModelEntry& entry : entries) {
     if (entry.name == text) {
@@ -60,10 +63,18 @@ ModelChoice choose_models(const ServerConfig& config, const std::vector<std::str
   ModelManagerOptions& options = choice.options;
   options.threads = config.threads;
   options.repack = config.repack;
-  options.scheduler = {config.max_batch_tokens, config.max_sequences, config.max_queue};
+  options.scheduler = {config.max_batch_tokens, config.max_sequences, config.max_queue,
+                       config.target_latency_ms};
+  options.scheduler.trace = std::make_shared<Trace>(static_cast<size_t>(config.trace_events));
+  options.memory_bytes = config.memory_bytes > 0 ? config.memory_bytes : usable_memory() / 5 * 4;
+  options.max_loaded_models = config.max_loaded_models;
+  options.keep_alive = std::chrono::seconds(config.keep_alive_s);
+  options.load_timeout = std::chrono::seconds(config.load_timeout_s);
+  options.engine.memory = options.memory_bytes;
   options.engine.context_length = config.context_length;
   options.engine.kv_bytes = config.kv_bytes;
   options.engine.kv_type = config.kv_type;
+  options.kv_disk = {config.kv_disk, config.kv_disk_folder, config.kv_disk_bytes, program_file()};
   options.model_folders = config.model_folders;
   if (fs::exists(built_in)) {
     options.default_model = built_in;

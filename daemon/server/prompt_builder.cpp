@@ -12,14 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-const std::shared_ptr<const Tokenizer>& tokenizer_of(const Model& model) {
-  if (!model.tokenizer) {
-    throw Error(ErrorCode::kUnsupported,
-                "the model " + model.path.string() + " has no tokenizer; add its tokenizer.json");
-  }
-  return model.tokenizer;
-}
-
 // What the tokenizer puts before a text when it may add special tokens.
 std::vector<int32_t> find_bos(const Tokenizer& tokenizer) {
   const std::vector<int32_t> with = tokenizer.encode("a", true, false);
@@ -60,6 +52,14 @@ std::vector<int32_t> after_bos(const std::vector<int32_t>& bos, std::vector<int3
 
 }  // namespace
 
+const std::shared_ptr<const Tokenizer>& tokenizer_of(const Model& model) {
+  if (!model.tokenizer) {
+    throw Error(ErrorCode::kUnsupported,
+                "the model " + model.path.string() + " has no tokenizer; add its tokenizer.json");
+  }
+  return model.tokenizer;
+}
+
 std::shared_ptr<const PromptBuilder::TokenizerFacts> PromptBuilder::facts_of(
     const std::shared_ptr<const Tokenizer>& tokenizer) {
   const std::lock_guard lock(mutex_);
@@ -74,6 +74,7 @@ std::shared_ptr<const PromptBuilder::TokenizerFacts> PromptBuilder::facts_of(
 
 std::vector<int32_t> PromptBuilder::chat(const Model& model, const Json& messages,
                                          const Json& tools, const Json& template_variables) {
+  check_can_answer(model);
   const auto& tokenizer = tokenizer_of(model);
   if (!model.chat_template) {
     throw Error(ErrorCode::kInvalidArgument,

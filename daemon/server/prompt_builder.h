@@ -39,6 +39,9 @@ class PromptBuilder {
   std::map<const Tokenizer*, std::shared_ptr<const TokenizerFacts>> facts_;
 };
 
+// Throws Error{kUnsupported} when the model has none.
+const std::shared_ptr<const Tokenizer>& tokenizer_of(const Model& model);
+
 // Replaces control-token text in every string of a JSON value by unguessable marks, and finds the
 // marks again in a rendered template.
 class ControlTextGuard {

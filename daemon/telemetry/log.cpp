@@ -61,6 +61,9 @@ void start_logging(const std::string& level, const std::optional<std::filesystem
 std::string to_log_line(const RequestRecord& record) {
   std::string line = fmt::format("request id={} route={} status={}", record.id,
                                  quoted(record.route), record.status);
+  if (!record.key.empty()) {
+    line += " key=" + record.key;
+  }
   if (!record.model.empty()) {
     line += " model=" + quoted(record.model);
   }

@@ -18,6 +18,7 @@ struct RequestRecord {
   std::string id;
   std::string route;  // "POST /v1/chat/completions": the pattern, never the raw path
   int status = 0;
+  std::string key;  // the API key's id, which is no secret
   std::string model;
   int32_t prompt_tokens = -1, cached_tokens = -1, generated_tokens = -1;
   std::string finish;  // "stop", "length", "cancelled", "error"

@@ -6,6 +6,7 @@ import os
 import shutil
 import socketserver
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ import pexpect
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/wire"))  # for random_adapter
 BIN = Path(os.environ.get("MLXR_BIN", ROOT / "build/release/bin"))
 
 

@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 from conftest import BIN, ROOT
+from random_adapter import write_adapter
 
 QUESTION = "What is the capital of Norway?"
 ANSWER = "The capital of Norway is Oslo."
@@ -92,6 +93,22 @@ def test_sampling_options_reach_the_model(mlx):
     assert "temperature takes a number" in bad.stderr
 
 
+def test_run_with_an_adapter(mlx, tmp_path):
+    write_adapter(tmp_path / "tone", 1, alpha=200)
+    write_adapter(tmp_path / "foreign", 1, columns=64)
+    ask = ("run", "mlxr-demo", QUESTION, *GREEDY, "--max-tokens", "12")
+    plain = mlx.run(*ask).stdout
+    adapted = mlx.run(*ask, "--adapter", tmp_path / "tone").stdout
+    assert adapted != plain
+    assert mlx.run(*ask, "--adapter", f"{tmp_path}/tone/").stdout == adapted
+    assert mlx.run(*ask).stdout == plain
+    refused = mlx.run(*ask, "--adapter", tmp_path / "foreign", check=False)
+    assert refused.returncode == 1
+    assert "lora_A.weight" in refused.stderr
+    bench = ("bench", "-m", "mlxr-demo", "-p", "8", "-n", "2", "-r", "1", "--adapter")
+    assert "tg2 + LoRA" in mlx.run(*bench, tmp_path / "tone").stdout
+
+
 def test_list_show_ps_stop(mlx):
     assert "mlxr-demo *" in mlx.run("list").stdout
     shown = mlx.run("show", "mlxr-demo").stdout
@@ -103,6 +120,9 @@ def test_list_show_ps_stop(mlx):
     assert [m["name"] for m in loaded] == ["mlxr-demo"]
     assert loaded[0]["running"] == 0
     assert loaded[0]["kv_blocks_used"] == 0
+    shown = mlx.run("ps").stdout
+    assert "MEMORY" in shown
+    assert "for models are taken" in shown
     assert "mlxr-demo is unloaded" in mlx.run("stop", "mlxr-demo").stdout
     assert json.loads(mlx.run("ps", "--json").stdout)["models"] == []
     assert "has ended" in mlx.run("stop").stdout
@@ -157,6 +177,36 @@ def test_bench_prints_what_bench_cpu_reads(mlx):
     )
     assert "pp32" in table.stdout
     assert "tg" not in table.stdout
+
+
+def test_bench_serve_asks_a_daemon_of_its_own(mlx):
+    out = mlx.run(
+        *(
+            "bench",
+            "--serve",
+            "-m",
+            ROOT / "models/mlxr-demo-draft",
+            "--clients",
+            "3",
+            "-p",
+            "40",
+            "-n",
+            "8",
+        ),
+        *("--prefix", "128", "--long-prompt", "300", "--json"),
+    )
+    rows = {row["test"]: row for row in json.loads(out.stdout)}
+    assert list(rows)[:3] == ["1 client", "3 clients", "3 clients, own prefixes"]
+    assert all(row["generated_tokens_per_second"] > 0 for row in rows.values())
+    assert rows["3 clients"]["cached_tokens"] == 0
+    # Whole blocks of 32 tokens: the prefix is four of them.
+    assert rows["a prefix, first time"]["cached_tokens"] == 0
+    assert rows["a prefix, again"]["cached_tokens"] == 128
+    assert rows["a prefix, after a restart"]["cached_tokens"] == 128
+    assert "300 tokens among 4 answers" in rows
+    assert not (mlx.home / "daemon.json").exists(), "the user's own daemon was started"
+    refused = mlx.run("bench", "--serve", "-m", "mlxr-demo", "-r", "2", check=False)
+    assert "--repetitions" in refused.stderr
 
 
 def test_convert_refuses_to_overwrite_and_names_types(mlx):

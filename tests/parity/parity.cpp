@@ -1,7 +1,8 @@
 // mlxr-parity DIR...: runs golden folders (config.json, model.safetensors, golden.safetensors)
-// through the product's loader, graph and engine, and compares logits and greedy tokens with the
-// reference. A DIR without golden.safetensors is searched one level down. Architectures that this
-// build does not run are skipped; exit status 1 when a case fails or nothing was run.
+// through the product's loader, graph and engine, and compares logits and greedy tokens (an
+// encoder's states) with the reference. A DIR without golden.safetensors is searched one level
+// down. Architectures that this build does not run are skipped; exit status 1 when a case fails or
+// nothing was run.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -45,14 +46,48 @@ int32_t argmax(std::span<const float> logits) {
 }
 
 struct Result {
-  double error = 0;  // largest logit error over the standard deviation
+  double error = 0;  // largest error over the standard deviation of what is compared
   int agreed = 0, wanted = 0;
   bool passed() const { return error <= kTolerance && agreed == wanted; }
 };
 
+// `row(i)` against row i of the reference.
+template <class Row>
+double largest_error(const std::vector<float>& reference, int32_t rows, const Row& row) {
+  double largest = 0;
+  const double spread = standard_deviation(reference);
+  const size_t width = reference.size() / static_cast<size_t>(rows);
+  for (int32_t r = 0; r < rows; ++r) {
+    const std::span<const float> got = row(r);
+    for (size_t i = 0; i < width; ++i) {
+      const double error =
+          std::abs(got[i] - reference[static_cast<size_t>(r) * width + i]) / spread;
+      // A NaN must not slip through a comparison.
+      if (!(error <= largest)) largest = error;
+    }
+  }
+  return largest;
+}
+
+Result run_encoder(const Safetensors& golden, const std::shared_ptr<const Model>& model,
+                   const std::shared_ptr<ThreadPool>& threads) {
+  const auto ids = read<int32_t>(golden, "input_ids", "I32");
+  Engine engine(model, {.kv_type = KvType::kF32}, threads);
+  KvSequence sequence = engine.new_sequence();
+  const SequenceSlice text{
+      .kv = &sequence, .tokens = ids, .logits = SequenceSlice::Logits::kAllStates};
+  const StepLogits out = engine.step(std::span(&text, 1));
+  const auto states = read<float>(golden, "hidden", "F32");
+  Result result;
+  result.error =
+      largest_error(states, out.state_rows(), [&](int32_t row) { return out.state(row); });
+  return result;
+}
+
 Result run_case(const fs::path& folder, const std::shared_ptr<ThreadPool>& threads) {
   const Safetensors golden = Safetensors::open_file(folder / "golden.safetensors");
   const auto model = load_model(folder, {.repack = threads, .require_tokenizer = false});
+  if (model->encoder) return run_encoder(golden, model, threads);
   const auto ids = read<int32_t>(golden, "input_ids", "I32");
   const auto logits = read<float>(golden, "logits", "F32");
   const auto greedy = read<int32_t>(golden, "greedy", "I32");
@@ -63,16 +98,7 @@ Result run_case(const fs::path& folder, const std::shared_ptr<ThreadPool>& threa
   StepLogits out = engine.step(std::span(&prompt, 1));
 
   Result result;
-  const auto vocab = static_cast<size_t>(model->spec.vocab);
-  const double spread = standard_deviation(logits);
-  for (int32_t row = 0; row < out.rows(); ++row) {
-    const auto got = out.row(row);
-    for (size_t i = 0; i < vocab; ++i) {
-      const double error = std::abs(got[i] - logits[static_cast<size_t>(row) * vocab + i]) / spread;
-      // A NaN must not slip through a comparison.
-      if (!(error <= result.error)) result.error = error;
-    }
-  }
+  result.error = largest_error(logits, out.rows(), [&](int32_t row) { return out.row(row); });
   int32_t token = argmax(out.row(out.rows() - 1));
   result.wanted = static_cast<int>(greedy.size());
   for (int32_t expected : greedy) {

@@ -41,7 +41,7 @@ class RunningDaemon:
                 stdout=log,
                 stderr=log,
             )
-        self.port = None
+        self.port = self.address = None
         if wait:
             self.wait_until_ready()
 
@@ -55,13 +55,15 @@ class RunningDaemon:
                 said = json.loads(address.read_text())
                 if said["pid"] == self.process.pid:
                     self.port = said["port"]
+                    self.address = said
                     return
             time.sleep(0.02)
         raise RuntimeError(f"not ready: {self.text()}")
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "https" if self.address.get("tls") else "http"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def socket(self):
@@ -97,6 +99,12 @@ class RunningDaemon:
                 return
             time.sleep(0.01)
         raise AssertionError(f"never busy: {self.ps()}")
+
+    def wait_for_log(self, text, seconds=5):
+        deadline = time.monotonic() + seconds
+        while text not in self.text():
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.02)
 
     def terminate(self, seconds=60):
         """SIGTERM; returns the exit status."""
@@ -137,3 +145,15 @@ def events_of(response):
         if line.startswith("data: "):
             data = line[len("data: ") :]
             yield data if data == "[DONE]" else json.loads(data)
+
+
+def events_when_ended(client, max_tokens, end):
+    """The events of a stream during which `end` is called, at the first of them."""
+    body = endless(stream=True, max_tokens=max_tokens)
+    with client.stream("POST", "/v1/completions", json=body) as answer:
+        events = []
+        for event in events_of(answer):
+            if not events:
+                end()
+            events.append(event)
+    return events

@@ -47,6 +47,16 @@ def test_closing_cancels_while_the_prompt_is_read(slow):
     assert slow.wait_until_quiet() < 2
 
 
+def test_closing_cancels_embeddings(slow):
+    """Sixty long texts, of which some wait and one is read in the middle."""
+    texts = ["a fox and a lantern in the night " * 120] * 60
+    connection = send(slow, {"input": texts}, "/v1/embeddings")
+    slow.wait_until_running()
+    connection.close()
+    assert slow.wait_until_quiet() < 2
+    assert slow.ps()[0]["running"] == slow.ps()[0]["waiting"] == 0
+
+
 def test_closing_cancels_what_waits(start):
     daemon = start("--max-sequences", "1")
     with daemon.client() as client:

@@ -1,8 +1,12 @@
 """HTTP itself: keep-alive, HEAD, chunks, pipelining, slow and rude clients, foreign hosts."""
 
+import contextlib
+import gzip
 import json
+import resource
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from running_daemon import chat_body
@@ -85,6 +89,65 @@ def test_chunked_request_body(http):
     body = json.dumps(chat_body("Who are you?", max_tokens=2)).encode()
     answer = http.post("/v1/chat/completions", content=iter([body[:10], body[10:]]))
     assert answer.status_code == 200
+
+
+def test_gzipped_request_body(http):
+    plain = json.dumps(chat_body("Who are you?", max_tokens=2)).encode()
+    packed = {"Content-Encoding": "gzip"}
+
+    def post(content, headers=packed):
+        return http.post("/v1/chat/completions", content=content, headers=headers)
+
+    assert post(gzip.compress(plain)).json()["choices"] == post(plain, {}).json()["choices"]
+    for broken in (plain, gzip.compress(plain)[:-3]):
+        answer = post(broken)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_gzip")
+    # A small body that unpacks to more than the limit.
+    assert post(gzip.compress(b"[" * (33 << 20))).status_code == 413
+    assert post(plain, {"Content-Encoding": "br"}).status_code == 415
+
+
+def test_large_answers_are_gzipped_for_who_can_read_it(http):
+    def get(encoding):
+        return http.get("/openapi.json", headers={"Accept-Encoding": encoding})
+
+    packed, plain = get("gzip"), get("identity")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert packed.json() == plain.json()
+    assert int(packed.headers["content-length"]) * 3 < int(plain.headers["content-length"])
+    assert "content-encoding" not in http.get("/health").headers
+
+
+def test_a_thousand_idle_connections_take_little_memory(daemon):
+    def resident():
+        status = Path(f"/proc/{daemon.process.pid}/status")
+        if not status.exists():
+            pytest.skip("needs /proc")
+        (line,) = [one for one in status.read_text().splitlines() if one.startswith("VmRSS")]
+        return int(line.split()[1]) / 1024
+
+    wanted, hard = 1200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if hard < wanted:
+        pytest.skip("needs more open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    before = resident()
+    with contextlib.ExitStack() as stack:
+        open_ones = []
+        for _ in range(1000):
+            one = socket.create_connection(("127.0.0.1", daemon.port), timeout=60)
+            stack.enter_context(one)
+            one.sendall(get("/health"))
+            open_ones.append(one)
+        for one in open_ones:
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        assert resident() - before < 50
+        # They are all kept: the last one and the first one are answered again.
+        for one in (open_ones[0], open_ones[-1]):
+            one.sendall(get("/health"))
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,9 @@ def test_tools_reach_the_template(client):
         tools=[tool],
         temperature=0,
     )
-    said = answer.choices[0].message
-    assert "get_weather" in said.content
-    assert "Accra" in said.content
+    (call,) = answer.choices[0].message.tool_calls
+    assert call.function.name == "get_weather"
+    assert "Accra" in call.function.arguments
     unaware = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "weather in Accra"}],

@@ -156,3 +156,22 @@ def test_narrowest_truncation_is_greedy(http, field):
     else:
         hot = complete(http, prompt="Once upon a time", temperature=1, seed=3, **{field: narrow})
         assert hot["text"] == greedy
+
+
+def test_best_of_shows_the_likeliest_and_counts_all(http):
+    body = {"prompt": ["Once upon a time", "The"], "temperature": 1, "seed": 5, "max_tokens": 12}
+    every = http.post("/v1/completions", json={**body, "n": 4, "logprobs": 0}).json()
+
+    def mean(choice):
+        found = choice["logprobs"]["token_logprobs"]
+        return sum(found) / len(found)
+
+    wanted = []
+    for prompt in (every["choices"][:4], every["choices"][4:]):
+        wanted += sorted(prompt, key=mean, reverse=True)[:2]
+    best = http.post("/v1/completions", json={**body, "n": 2, "best_of": 4, "echo": False}).json()
+    assert [c["text"] for c in best["choices"]] == [c["text"] for c in wanted]
+    assert [c["index"] for c in best["choices"]] == [0, 1, 2, 3]
+    assert all(c["logprobs"] is None for c in best["choices"])
+    assert best["usage"]["completion_tokens"] == every["usage"]["completion_tokens"]
+    assert best["usage"]["prompt_tokens"] == every["usage"]["prompt_tokens"]

@@ -10,7 +10,8 @@ ModelSpec from_hf(const nlohmann::json& config, const std::string& where) {
 
 ModelSpec from_gguf(const GgufFile& file) {
   ModelSpec spec = llama_like_from_gguf("llama", file);
-  spec.rope.interleaved = true;  // GGUF permutes Llama's Q and K rows so
+  spec.rope.interleaved = true;        // GGUF permutes Llama's Q and K rows so
+  spec.moe.router.renormalize = true;  // as Mixtral's is, which GGUF takes for a Llama
   return spec;
 }
 

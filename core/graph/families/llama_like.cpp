@@ -1,13 +1,35 @@
 #include "core/graph/families/llama_like.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/formats/gguf_reader.h"
 #include "core/formats/gguf_writer.h"
 
 namespace mlxr {
 
+namespace {
+
+void check_activation(const nlohmann::json& config, const std::vector<std::string_view>& known,
+                      const std::string& where) {
+  for (const char* key : {"hidden_activation", "hidden_act"}) {
+    const auto stated = config.find(key);
+    if (stated == config.end() || stated->is_null()) continue;
+    const auto name = stated->get<std::string>();
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      throw Error(ErrorCode::kUnsupported, where + " uses the activation \"" + name +
+                                               "\"; models of its kind use \"" +
+                                               std::string(known[0]) + "\"");
+    }
+    return;
+  }
+}
+
+}  // namespace
+
 ModelSpec llama_like_from_hf(const std::string& architecture, const nlohmann::json& config,
-                             const std::string& where) {
+                             const std::string& where,
+                             const std::vector<std::string_view>& activations) {
   ModelSpec spec;
   spec.architecture = architecture;
   spec.vocab = hf_integer(config, "vocab_size", where);
@@ -22,11 +44,7 @@ ModelSpec llama_like_from_hf(const std::string& architecture, const nlohmann::js
   spec.norm_eps = static_cast<float>(hf_number(config, "rms_norm_eps", 1e-6, where));
   spec.tied_embeddings = hf_boolean(config, "tie_word_embeddings", false);
   spec.rope = hf_rope(config, spec.head_dim, spec.context, where);
-  const auto activation = config.find("hidden_act");
-  if (activation != config.end() && *activation != "silu") {
-    throw Error(ErrorCode::kUnsupported, where + " uses the activation " + activation->dump() +
-                                             "; " + architecture + " models use \"silu\"");
-  }
+  check_activation(config, activations, where);
   return spec;
 }
 
@@ -43,15 +61,19 @@ ModelSpec llama_like_from_gguf(const std::string& architecture, const GgufFile& 
   spec.kv_heads = gguf_integer(file, key("attention.head_count_kv"), spec.heads);
   spec.head_dim = gguf_integer(file, key("attention.key_length"),
                                spec.heads > 0 ? spec.hidden / spec.heads : 0);
-  spec.ffn = gguf_integer(file, key("feed_forward_length"));
+  spec.ffn = gguf_integer(file, key("feed_forward_length"),
+                          gguf_integer(file, key("expert_feed_forward_length"), 0));
   spec.context = gguf_integer(file, key("context_length"));
-  spec.norm_eps =
-      static_cast<float>(file.number(key("attention.layer_norm_rms_epsilon")).value_or(1e-5));
+  const auto rms_eps = file.number(key("attention.layer_norm_rms_epsilon"));
+  const auto eps = rms_eps ? rms_eps : file.number(key("attention.layer_norm_epsilon"));
+  spec.norm_eps = static_cast<float>(eps.value_or(1e-5));
   spec.tied_embeddings = file.find("output.weight") == nullptr;
   spec.rope = gguf_rope(file, architecture, spec.head_dim, spec.context);
-  if (gguf_integer(file, key("expert_count"), 0) > 0) {
-    throw Error(ErrorCode::kUnsupported,
-                file.path().string() + " is a mixture of experts, which this build does not run");
+  spec.moe.experts = gguf_integer(file, key("expert_count"), 0);
+  if (spec.moe.experts > 0) {
+    spec.moe.router.used = gguf_integer(file, key("expert_used_count"));
+    spec.moe.ffn = gguf_integer(file, key("expert_feed_forward_length"), spec.ffn);
+    spec.moe.shared_ffn = gguf_integer(file, key("expert_shared_feed_forward_length"), 0);
   }
   return spec;
 }
@@ -68,8 +90,21 @@ void write_llama_like_gguf(const ModelSpec& spec, GgufWriter& writer) {
   writer.add(key("attention.head_count_kv"), int64_t{spec.kv_heads});
   writer.add(key("attention.key_length"), int64_t{spec.head_dim});
   writer.add(key("attention.value_length"), int64_t{spec.head_dim});
-  writer.add(key("attention.layer_norm_rms_epsilon"), double{spec.norm_eps});
+  const bool rms = spec.norm == cpu::NormKind::kRms;
+  writer.add(key(rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"),
+             double{spec.norm_eps});
   write_gguf_rope(spec.rope, spec.architecture, writer);
+  if (spec.moe.experts == 0) return;
+  if (!spec.moe.dense_layers.empty()) {
+    throw Error(ErrorCode::kUnsupported, "GGUF has no key for the layers without experts of " +
+                                             spec.architecture + " models");
+  }
+  writer.add(key("expert_count"), int64_t{spec.moe.experts});
+  writer.add(key("expert_used_count"), int64_t{spec.moe.router.used});
+  writer.add(key("expert_feed_forward_length"), int64_t{spec.moe.ffn});
+  if (spec.moe.shared_ffn > 0) {
+    writer.add(key("expert_shared_feed_forward_length"), int64_t{spec.moe.shared_ffn});
+  }
 }
 
 }  // namespace mlxr

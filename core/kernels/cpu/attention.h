@@ -5,10 +5,12 @@
 // (decode or prefill) or block_tokens. So all paths share one order of arithmetic:
 //   - positions are cut into spans of kAttentionSpan, spans into tiles of kAttentionTile, both at
 //     absolute positions;
-//   - a score is one chain of fused multiply-adds over head_dim in order;
+//   - a score is one chain of fused multiply-adds over head_dim in order; of keys with scales, each
+//     group of 32 dimensions is such a chain, and one more adds the chains' ends times the scales;
 //   - a tile makes one online softmax update of its span's (max, sum, acc), in powers of two
 //     (Milakov and Gimelshein 2018; Dao et al. 2022); each element of acc is one chain over tokens
-//     in order; the sum keeps one partial sum a vector lane until the span ends;
+//     in order (weights are multiplied by a value's scale before); the sum keeps one partial sum a
+//     vector lane until the span ends;
 //   - spans are merged in order, one by one.
 // How many queries share a vector of keys, which thread walks which span, and whether stored
 // numbers are widened in registers or in scratch is free: none of it changes a chain.
@@ -29,7 +31,7 @@ class ThreadPool;
 
 namespace mlxr::cpu {
 
-inline constexpr int64_t kAttentionTile = 64;
+inline constexpr int64_t kAttentionTile = 128;
 inline constexpr int64_t kAttentionSpan = 512;
 
 struct AttentionParams {
@@ -37,6 +39,7 @@ struct AttentionParams {
   float scale = 1;               // of the scores
   int32_t window = 0;            // a query sees itself and window - 1 positions before; 0: all
   float soft_cap = 0;            // score = cap * tanh(score / cap); 0: none
+  bool causal = true;            // false: every query sees all tokens of its sequence; no window
   const float* sinks = nullptr;  // [heads] logits that only take part in the softmax's sum
 };
 
@@ -54,13 +57,14 @@ struct AttentionTask {
   float* out = nullptr;      // the same place of the result
   const int32_t* blocks = nullptr;
   int64_t position = 0;
+  int64_t last_seen = 0;  // the last position that its last token sees
   int32_t tokens = 0;
   int32_t kv_head = 0;
 };
 
 // One thread's scratch.
 struct AttentionScratch {
-  AlignedBuffer<float> q, scores, keys, values, scales, sums, maxima, partials;
+  AlignedBuffer<float> q, scores, keys, values, scales, weights, sums, maxima, partials;
   AlignedBuffer<int32_t> positions;
 };
 
@@ -83,7 +87,7 @@ struct AttentionWorkspace {
   std::vector<AttentionScratch> scratch;  // of each worker
 };
 
-// Causal attention of every sequence over its own blocks. q and out are [token, heads, head_dim]
+// Attention of every sequence over its own blocks. q and out are [token, heads, head_dim]
 // float32 with `stride` floats a token. Keys and values of all those tokens are stored already.
 void attention(const KvLayerRef& layer, const AttentionParams& params,
                std::span<const AttentionSequence> sequences, const float* q, int64_t stride,

@@ -20,7 +20,7 @@ constexpr int64_t kWorthWaking = 1 << 19;
 // Row-tokens, and as much as a few rows for reading the tokens, times head_dim.
 int64_t cost(const AttentionCall& call, const Unit& unit) {
   const int64_t group = call.params.heads / call.layer.kv_heads;
-  const int64_t seen = unit.task.position + unit.task.tokens - first_seen(call, unit.task);
+  const int64_t seen = unit.task.last_seen + 1 - first_seen(call, unit.task);
   return (unit.task.tokens * group + 4) * seen * call.layer.head_dim;
 }
 
@@ -46,15 +46,18 @@ int64_t add_units(const AttentionCall& call, const AttentionSequence& sequence, 
   for (int64_t begin = (sequence.count - 1) / chunk * chunk; begin >= 0; begin -= chunk) {
     for (int32_t h = 0; h < call.layer.kv_heads; ++h) {
       const int64_t at = (sequence.first + begin) * call.stride + h * group * call.layer.head_dim;
+      const int64_t end =
+          call.params.causal ? std::min(begin + chunk, int64_t{sequence.count}) : sequence.count;
       Unit unit;
       unit.task = {.q = q + at,
                    .out = out + at,
                    .blocks = sequence.blocks,
                    .position = sequence.position + begin,
+                   .last_seen = sequence.position + end - 1,
                    .tokens = static_cast<int32_t>(std::min(chunk, sequence.count - begin)),
                    .kv_head = h};
       unit.first_span = first_seen(call, unit.task) / kAttentionSpan;
-      unit.last_span = (unit.task.position + unit.task.tokens - 1) / kAttentionSpan + 1;
+      unit.last_span = unit.task.last_seen / kAttentionSpan + 1;
       total += cost(call, unit);
       units.push_back(unit);
     }

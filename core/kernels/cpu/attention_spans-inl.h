@@ -33,7 +33,7 @@ struct Rows {
 
   // The tokens of a tile that a row sees; empty when last <= first.
   HWY_INLINE Range seen(int64_t row, int64_t tile) const {
-    const int64_t position = positions[row] - tile * kTile;
+    const int64_t position = last_seen[row] - tile * kTile;
     const int64_t window = call.params.window;
     return {window > 0 ? std::max<int64_t>(0, position - window + 1) : 0,
             std::min(kTile, position + 1)};
@@ -46,11 +46,12 @@ struct Rows {
   int64_t group, dim, padded, count;
   float cap = 0;  // scores arrive divided by the soft cap; this is it times log2(e). 0: none
   const float* q = nullptr;            // [rows, dim], scaled
-  const int32_t* positions = nullptr;  // [rows]
+  const int32_t* last_seen = nullptr;  // [rows] a position: the row's own where it is causal
   float* scores = nullptr;             // [rows, tile]
-  float* sums = nullptr;               // [rows, lanes]
-  float* new_max = nullptr;            // [rows]
-  float* correction = nullptr;         // [rows]
+  float* weights = nullptr;     // of some rows, times the values' scales: [groups, tile] each
+  float* sums = nullptr;        // [rows, lanes]
+  float* new_max = nullptr;     // [rows]
+  float* correction = nullptr;  // [rows]
 };
 
 // Queries in powers of two: exp(x) = 2^(x log2 e), so the factor is folded into them once.
@@ -59,22 +60,29 @@ inline void prepare_rows(Rows& rows) {
   const auto count = static_cast<size_t>(rows.count);
   const size_t lane_rows = (count + 31) / 16 * 16;  // vectors may start at any row
   float* q = rows.scratch.q.at_least(count * static_cast<size_t>(rows.dim));
-  int32_t* positions = rows.scratch.positions.at_least(count);
+  int32_t* last_seen = rows.scratch.positions.at_least(count);
   rows.scores = rows.scratch.scores.at_least(count * static_cast<size_t>(kTile));
+  if (kv_has_scales(rows.call.layer.type)) {
+    constexpr int kMost = std::max(kRows, kDirectRows);
+    const auto groups = static_cast<size_t>(kv_groups(rows.dim));
+    rows.weights = rows.scratch.weights.at_least(groups * static_cast<size_t>(kMost * kTile));
+  }
   rows.sums = rows.scratch.sums.at_least(count * static_cast<size_t>(kLanes));
   rows.new_max = rows.scratch.maxima.at_least(2 * lane_rows);
   rows.correction = rows.new_max + lane_rows;
   rows.cap = params.soft_cap * kLog2e;
-  const float factor = params.soft_cap > 0 ? params.scale / params.soft_cap : params.scale * kLog2e;
+  const float base = params.soft_cap > 0 ? params.scale / params.soft_cap : params.scale * kLog2e;
+  const float factor = base * kv_unit(rows.call.layer.type);
   for (int64_t t = 0; t < rows.task.tokens; ++t) {
     const float* from = rows.task.q + t * rows.call.stride;
     for (int64_t i = 0; i < rows.group * rows.dim; ++i) *q++ = from[i] * factor;
     for (int64_t g = 0; g < rows.group; ++g) {
-      *positions++ = static_cast<int32_t>(rows.task.position + t);
+      *last_seen++ =
+          static_cast<int32_t>(params.causal ? rows.task.position + t : rows.task.last_seen);
     }
   }
   rows.q = q - rows.count * rows.dim;
-  rows.positions = positions - rows.count;
+  rows.last_seen = last_seen - rows.count;
 }
 
 // Rows [0, count) in equal steps of at most kMost: 7 rows as 4 and 3 rather than 6 and 1.
@@ -126,15 +134,24 @@ inline void soften(const Rows& rows, const Partial& out, int64_t tile, int64_t b
 template <int kMost, class Values>
 HWY_INLINE void add_all(const Rows& rows, const Partial& out, const Values& values, int64_t tile,
                         int64_t begin, int64_t end) {
-  const int64_t columns = rows.padded / kLanes;
-  const auto add_one = [&](int64_t row, Range tokens) HWY_ATTR {
-    if (tokens.first >= tokens.last) return;
-    add_rows<1>(rows.scores + row * kTile, values, tokens, 0, columns, out.acc + row * rows.padded,
-                rows.padded);
-  };
+  const int64_t columns = rows.padded / kLanes, groups = kv_groups(rows.dim);
+  const int64_t stride = Values::kHasScales ? groups * kTile : kTile;  // between rows of weights
   const int64_t step = row_step<kMost>(end - begin);
   for (int64_t r = begin; r < end; r += step) {
     const int64_t n = std::min(step, end - r);
+    const float* weights = rows.scores + r * kTile;
+    if constexpr (Values::kHasScales) {
+      for (int64_t i = 0; i < n; ++i) {
+        scale_weights(weights + i * kTile, rows.seen(r + i, tile), values.scales(), groups,
+                      rows.weights + i * stride);
+      }
+      weights = rows.weights;
+    }
+    const auto add_one = [&](int64_t row, Range tokens) HWY_ATTR {
+      if (tokens.first >= tokens.last) return;
+      add_rows<1>(weights + (row - r) * stride, stride, values, tokens, 0, columns,
+                  out.acc + row * rows.padded, rows.padded);
+    };
     const Range common{rows.seen(r + n - 1, tile).first, rows.seen(r, tile).last};
     if (common.first >= common.last) {
       for (int64_t i = r; i < r + n; ++i) add_one(i, rows.seen(i, tile));
@@ -142,7 +159,7 @@ HWY_INLINE void add_all(const Rows& rows, const Partial& out, const Values& valu
     }
     for (int64_t i = r; i < r + n; ++i) add_one(i, {rows.seen(i, tile).first, common.first});
     with_rows<kMost>(n, [&]<int R>() HWY_ATTR {
-      add_rows<R>(rows.scores + r * kTile, values, common, 0, columns, out.acc + r * rows.padded,
+      add_rows<R>(weights, stride, values, common, 0, columns, out.acc + r * rows.padded,
                   rows.padded);
     });
     for (int64_t i = r; i < r + n; ++i) add_one(i, {common.last, rows.seen(i, tile).last});
@@ -154,7 +171,7 @@ HWY_NOINLINE void attend_tile(const Rows& rows, const Partial& out, int64_t tile
   const AttentionTask& task = rows.task;
   const int64_t window = rows.call.params.window, offset = tile * kTile - task.position;
   // Rows that see any of this tile, and what the first and last of them see.
-  const int64_t begin = std::max<int64_t>(0, offset) * rows.group;
+  const int64_t begin = rows.call.params.causal ? std::max<int64_t>(0, offset) * rows.group : 0;
   int64_t end = rows.count;
   if (window > 0) end = std::min(end, (offset + kTile - 1 + window) * rows.group);
   const Range any{rows.seen(begin, tile).first, rows.seen(end - 1, tile).last};
@@ -169,7 +186,7 @@ HWY_NOINLINE void attend_tile(const Rows& rows, const Partial& out, int64_t tile
   } else {
     float* panel = rows.scratch.keys.at_least(static_cast<size_t>(rows.dim * kTile));
     widen_keys(keys, rows.dim, any.first / kLanes, (any.last + kLanes - 1) / kLanes, panel);
-    score_all<kRows>(rows, Panel{panel, kTile}, tile, begin, end);
+    score_all<kRows>(rows, Panel<kv_has_scales(kType)>{panel, kTile, scales}, tile, begin, end);
   }
   soften(rows, out, tile, begin, end);
   const StoredValues<kType> values(tile_regions(rows.values, tile, any.first, any.last),
@@ -179,24 +196,8 @@ HWY_NOINLINE void attend_tile(const Rows& rows, const Partial& out, int64_t tile
   } else {
     float* panel = rows.scratch.values.at_least(static_cast<size_t>(rows.padded * kTile));
     widen_values(values, rows.dim, any.first, any.last, rows.padded, panel);
-    add_all<kRows>(rows, out, Panel{panel, rows.padded}, tile, begin, end);
-  }
-}
-
-inline void attend_tile_of_type(const Rows& rows, const Partial& out, int64_t tile) {
-  switch (rows.call.layer.type) {
-    case KvType::kF32:
-      return attend_tile<KvType::kF32>(rows, out, tile);
-    case KvType::kF16:
-      return attend_tile<KvType::kF16>(rows, out, tile);
-    case KvType::kBF16:
-      return attend_tile<KvType::kBF16>(rows, out, tile);
-    case KvType::kQ8_0:
-      return attend_tile<KvType::kQ8_0>(rows, out, tile);
-    case KvType::kQ4_0:
-      return attend_tile<KvType::kQ4_0>(rows, out, tile);
-    case KvType::kF8E4M3:
-      return attend_tile<KvType::kF8E4M3>(rows, out, tile);
+    add_all<kRows>(rows, out, Panel<kv_has_scales(kType)>{panel, rows.padded, scales}, tile, begin,
+                   end);
   }
 }
 
@@ -207,10 +208,11 @@ inline void attend_span(const Rows& rows, const Partial& out, int64_t span) {
   std::fill_n(rows.sums, rows.count * kLanes, 0.0f);
   std::fill_n(out.acc, rows.count * rows.padded, 0.0f);
   constexpr int64_t kTiles = kAttentionSpan / kTile;
-  const int64_t last_position = rows.task.position + rows.task.tokens - 1;
   const int64_t first = std::max(span * kTiles, first_seen(rows.call, rows.task) / kTile);
-  const int64_t last = std::min((span + 1) * kTiles, last_position / kTile + 1);
-  for (int64_t tile = first; tile < last; ++tile) attend_tile_of_type(rows, out, tile);
+  const int64_t last = std::min((span + 1) * kTiles, rows.task.last_seen / kTile + 1);
+  visit_kv_type(rows.call.layer.type, [&]<KvType kType>() HWY_ATTR {
+    for (int64_t tile = first; tile < last; ++tile) attend_tile<kType>(rows, out, tile);
+  });
   for (int64_t r = 0; r < rows.count; ++r) {
     out.sum[r] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, rows.sums + r * kLanes)));
   }
@@ -247,7 +249,7 @@ inline void write_rows(const AttentionCall& call, const AttentionTask& task, con
       sum = sum * factor + exp2_of(sink - max);
     }
     // No sum: every score was -infinity.
-    factor = sum > 0 ? factor / sum : 0.0f;
+    factor = sum > 0 ? factor / sum * kv_unit(call.layer.type) : 0.0f;
     const float* acc = total.acc + r * padded;
     float* out = task.out + r / group * call.stride + r % group * dim;
     int64_t i = 0;

@@ -61,64 +61,86 @@ HWY_INLINE V exp2_of(V x) {
 
 HWY_INLINE float exp2_of(float x) { return hn::GetLane(exp2_of(hn::Set(D(), x))); }
 
-// acc[r][n] += sum over k of rows[r][k] * matrix(k, column + n), one chain each.
-template <int R, int N, class Matrix>
+inline constexpr int64_t kGroupColumns = kKvGroup / kLanes;  // vectors of a group's dimensions
+
+// acc[r][n] += sum over k of rows[r][k] * matrix(k, column + n), one chain each. With kByGroup a
+// row holds a line of `kTile` for each group of columns.
+template <bool kByGroup, int R, int N, class Matrix>
 HWY_INLINE void multiply_add_some(const float* HWY_RESTRICT rows, int64_t row_stride,
                                   const Matrix& matrix, int64_t column, Range k, V (&acc)[R][N]) {
   const D d;
+  constexpr int kSame = kByGroup && kGroupColumns < N ? static_cast<int>(kGroupColumns) : N;
+  if constexpr (kByGroup) rows += column / kGroupColumns * kTile;
   for (int64_t i = k.first; i < k.last; ++i) {
     V m[N];
     HWY_UNROLL(8)
     for (int n = 0; n < N; ++n) m[n] = matrix.load(i, column + n);
     HWY_UNROLL(8)
     for (int r = 0; r < R; ++r) {
-      const V x = hn::Set(d, rows[r * row_stride + i]);
       HWY_UNROLL(8)
-      for (int n = 0; n < N; ++n) acc[r][n] = hn::MulAdd(x, m[n], acc[r][n]);
+      for (int g = 0; g < N / kSame; ++g) {
+        const V x = hn::Set(d, rows[r * row_stride + g * kTile + i]);
+        HWY_UNROLL(8)
+        for (int n = g * kSame; n < (g + 1) * kSame; ++n) {
+          acc[r][n] = hn::MulAdd(x, m[n], acc[r][n]);
+        }
+      }
     }
   }
 }
 
-template <int R, int N, class Matrix>
+template <bool kByGroup, int R, int N, class Matrix>
 HWY_INLINE void multiply_add(const float* HWY_RESTRICT rows, int64_t row_stride,
                              const Matrix& matrix, int64_t column, Range k, V (&acc)[R][N]) {
   if constexpr (Matrix::kPrefetchRows == 0) {
-    multiply_add_some<R, N>(rows, row_stride, matrix, column, k, acc);
+    multiply_add_some<kByGroup>(rows, row_stride, matrix, column, k, acc);
   } else {
     // The inner loop stays free of branches: with prefetches in it, it lost a tenth.
     while (k.first < k.last) {
       if (column == 0) matrix.prefetch(k.first);
       const int64_t end = k.first / Matrix::kPrefetchRows * Matrix::kPrefetchRows;
       const int64_t stop = std::min(k.last, end + Matrix::kPrefetchRows);
-      multiply_add_some<R, N>(rows, row_stride, matrix, column, {k.first, stop}, acc);
+      multiply_add_some<kByGroup>(rows, row_stride, matrix, column, {k.first, stop}, acc);
       k.first = stop;
     }
   }
 }
 
-// scores[r][column * kLanes...] = q[r] . keys, N columns.
+// scores[r][column * kLanes...] = q[r] . keys, N columns. A group's scale is applied to its sum.
 template <int R, int N, class Keys>
 HWY_NOINLINE void score_columns(const float* q, int64_t dim, const Keys& keys, int64_t column,
                                 float* scores) {
   const D d;
-  V acc[R][N];
-  HWY_UNROLL(8)
-  for (int r = 0; r < R; ++r) {
+  const int64_t step = Keys::kHasScales ? kKvGroup : dim;
+  for (int64_t first = 0; first < dim; first += step) {
+    V acc[R][N];
     HWY_UNROLL(8)
-    for (int n = 0; n < N; ++n) acc[r][n] = hn::Zero(d);
-  }
-  multiply_add<R, N>(q, dim, keys, column, {0, dim}, acc);
-  HWY_UNROLL(8)
-  for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
+      HWY_UNROLL(8)
+      for (int n = 0; n < N; ++n) acc[r][n] = hn::Zero(d);
+    }
+    multiply_add<false>(q, dim, keys, column, {first, std::min(dim, first + step)}, acc);
     HWY_UNROLL(8)
-    for (int n = 0; n < N; ++n) hn::Store(acc[r][n], d, scores + r * kTile + (column + n) * kLanes);
+    for (int n = 0; n < N; ++n) {
+      HWY_UNROLL(8)
+      for (int r = 0; r < R; ++r) {
+        float* to = scores + r * kTile + (column + n) * kLanes;
+        if constexpr (Keys::kHasScales) {
+          const V before = first == 0 ? hn::Zero(d) : hn::Load(d, to);
+          hn::Store(hn::MulAdd(acc[r][n], keys.scale(first / kKvGroup, column + n), before), d, to);
+        } else {
+          hn::Store(acc[r][n], d, to);
+        }
+      }
+    }
   }
 }
 
-// acc[r][column * kLanes...] += sum over tokens of weights[r][t] * values[t], N columns.
+// acc[r][column * kLanes...] += sum over tokens of weights[r][t] * values[t], N columns. Weights
+// are [rows, tile]; of values with scales, multiplied by them, [rows, groups, tile].
 template <int R, int N, class Values>
-HWY_NOINLINE void add_columns(const float* weights, const Values& values, Range tokens,
-                              int64_t column, float* acc, int64_t stride) {
+HWY_NOINLINE void add_columns(const float* weights, int64_t weight_stride, const Values& values,
+                              Range tokens, int64_t column, float* acc, int64_t stride) {
   const D d;
   V sum[R][N];
   HWY_UNROLL(8)
@@ -126,7 +148,7 @@ HWY_NOINLINE void add_columns(const float* weights, const Values& values, Range 
     HWY_UNROLL(8)
     for (int n = 0; n < N; ++n) sum[r][n] = hn::Load(d, acc + r * stride + (column + n) * kLanes);
   }
-  multiply_add<R, N>(weights, kTile, values, column, tokens, sum);
+  multiply_add<Values::kHasScales>(weights, weight_stride, values, column, tokens, sum);
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(8)
@@ -144,13 +166,15 @@ HWY_INLINE void score_rows(const float* q, int64_t dim, const Keys& keys, int64_
   }
 }
 template <int R, int N = vectors_for(R, 8), class Values>
-HWY_INLINE void add_rows(const float* weights, const Values& values, Range tokens, int64_t first,
-                         int64_t last, float* acc, int64_t stride) {
+HWY_INLINE void add_rows(const float* weights, int64_t weight_stride, const Values& values,
+                         Range tokens, int64_t first, int64_t last, float* acc, int64_t stride) {
   for (; first + N <= last; first += N) {
-    add_columns<R, N>(weights, values, tokens, first, acc, stride);
+    add_columns<R, N>(weights, weight_stride, values, tokens, first, acc, stride);
   }
   if constexpr (N > 1) {
-    if (first < last) add_rows<R, N / 2>(weights, values, tokens, first, last, acc, stride);
+    if (first < last) {
+      add_rows<R, N / 2>(weights, weight_stride, values, tokens, first, last, acc, stride);
+    }
   }
 }
 
@@ -206,6 +230,18 @@ HWY_INLINE void weigh(float* scores, Range seen, float max, float correction, fl
     total = hn::Add(total, e);
   }
   hn::Store(total, d, sums);
+}
+
+// The weights of one row times the scales of values: [groups, tile].
+HWY_INLINE void scale_weights(const float* weights, Range seen, const float* scales, int64_t groups,
+                              float* to) {
+  const D d;
+  for (int64_t g = 0; g < groups; ++g) {
+    for (int64_t t = seen.first / kLanes * kLanes; t < seen.last; t += kLanes) {
+      const V scale = hn::Load(d, scales + g * kTile + t);
+      hn::Store(hn::Mul(hn::Load(d, weights + t), scale), d, to + g * kTile + t);
+    }
+  }
 }
 
 // Shrinks an accumulator to a new maximum. An addition of 0 makes a -0 a 0, as products of hidden

@@ -1,6 +1,6 @@
 #include "core/kernels/cpu/elementwise.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "core/kernels/cpu/simd_level.h"
 
@@ -25,29 +25,6 @@ HWY_INLINE void for_lanes(int64_t n, Body body, Tail tail) {
   for (; i < n; ++i) tail(i);
 }
 
-void rms_norm_target(const float* x, const float* weight, float eps, int64_t n, float* out) {
-  const D d;
-  auto squares = hn::Zero(d);
-  float rest = 0;
-  for_lanes(
-      n,
-      [&](int64_t i) {
-        const auto v = hn::LoadU(d, x + i);
-        squares = hn::MulAdd(v, v, squares);
-      },
-      [&](int64_t i) { rest += x[i] * x[i]; });
-  const float sum = hn::GetLane(hn::SumOfLanes(d, squares)) + rest;
-  const float scale = 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
-  const auto s = hn::Set(d, scale);
-  for_lanes(
-      n,
-      [&](int64_t i) {
-        const auto v = hn::Mul(hn::LoadU(d, x + i), s);
-        hn::StoreU(hn::Mul(v, hn::LoadU(d, weight + i)), d, out + i);
-      },
-      [&](int64_t i) { out[i] = x[i] * scale * weight[i]; });
-}
-
 void add_target(const float* x, const float* y, int64_t n, float* out) {
   const D d;
   for_lanes(
@@ -56,30 +33,37 @@ void add_target(const float* x, const float* y, int64_t n, float* out) {
       [&](int64_t i) { out[i] = x[i] + y[i]; });
 }
 
-void swiglu_target(float* gate, const float* up, int64_t n) {
+void add_scaled_target(const float* x, float factor, int64_t n, float* out) {
   const D d;
-  const auto one = hn::Set(d, 1.0f);
-  // exp(88) is the last that float32 holds; beyond it silu(x) is 0 to within its precision.
-  const auto most = hn::Set(d, 88.0f);
-  const auto silu_up = [&](auto g, auto u) {
-    const auto e = hn::Exp(d, hn::Min(hn::Neg(g), most));
-    return hn::Mul(hn::Div(g, hn::Add(one, e)), u);
-  };
+  const auto f = hn::Set(d, factor);
+  for_lanes(
+      n,
+      [&](int64_t i) {
+        hn::StoreU(hn::Add(hn::LoadU(d, out + i), hn::Mul(hn::LoadU(d, x + i), f)), d, out + i);
+      },
+      [&](int64_t i) { out[i] += x[i] * factor; });
+}
+
+void scale_target(float* x, float factor, int64_t n) {
+  const D d;
+  const auto f = hn::Set(d, factor);
+  for_lanes(
+      n, [&](int64_t i) { hn::StoreU(hn::Mul(hn::LoadU(d, x + i), f), d, x + i); },
+      [&](int64_t i) { x[i] *= factor; });
+}
+
+void soft_cap_target(float* x, float cap, int64_t n) {
+  const D d;
+  const auto c = hn::Set(d, cap);
+  const auto capped = [&](auto v) HWY_ATTR { return hn::Mul(c, hn::Tanh(d, hn::Div(v, c))); };
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(silu_up(hn::LoadU(d, gate + i), hn::LoadU(d, up + i)), d, gate + i);
-  }
-  if (i < n) {  // the same arithmetic for the tail: a value must not depend on where a tile ends
-    const auto count = static_cast<size_t>(n - i);
-    HWY_ALIGN float g[HWY_MAX_BYTES / 4] = {}, u[HWY_MAX_BYTES / 4] = {};
-    for (size_t j = 0; j < count; ++j) {
-      g[j] = gate[i + static_cast<int64_t>(j)];
-      u[j] = up[i + static_cast<int64_t>(j)];
-    }
-    hn::StoreU(silu_up(hn::LoadU(d, g), hn::LoadU(d, u)), d, g);
-    for (size_t j = 0; j < count; ++j) gate[i + static_cast<int64_t>(j)] = g[j];
-  }
+  for (; i + lanes <= n; i += lanes) hn::StoreU(capped(hn::LoadU(d, x + i)), d, x + i);
+  if (i == n) return;
+  float rest[hn::MaxLanes(d)] = {};  // the same arithmetic for the tail
+  std::copy_n(x + i, n - i, rest);
+  hn::StoreU(capped(hn::LoadU(d, rest)), d, rest);
+  std::copy_n(rest, n - i, x + i);
 }
 
 void rope_target(float* head, const float* cos, const float* sin, int64_t half, bool interleaved) {
@@ -123,22 +107,27 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mlxr::cpu {
 
-HWY_EXPORT(rms_norm_target);
 HWY_EXPORT(add_target);
-HWY_EXPORT(swiglu_target);
+HWY_EXPORT(add_scaled_target);
+HWY_EXPORT(scale_target);
+HWY_EXPORT(soft_cap_target);
 HWY_EXPORT(rope_target);
 
-void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
-  select_simd_level();
-  HWY_DYNAMIC_DISPATCH(rms_norm_target)(x, weight, eps, n, out);
-}
 void add(const float* x, const float* y, int64_t n, float* out) {
   select_simd_level();
   HWY_DYNAMIC_DISPATCH(add_target)(x, y, n, out);
 }
-void swiglu(float* gate, const float* up, int64_t n) {
+void add_scaled(const float* x, float factor, int64_t n, float* out) {
   select_simd_level();
-  HWY_DYNAMIC_DISPATCH(swiglu_target)(gate, up, n);
+  HWY_DYNAMIC_DISPATCH(add_scaled_target)(x, factor, n, out);
+}
+void scale(float* x, float factor, int64_t n) {
+  select_simd_level();
+  HWY_DYNAMIC_DISPATCH(scale_target)(x, factor, n);
+}
+void soft_cap(float* x, float cap, int64_t n) {
+  select_simd_level();
+  HWY_DYNAMIC_DISPATCH(soft_cap_target)(x, cap, n);
 }
 void rope(float* head, const float* cos, const float* sin, int64_t half, bool interleaved) {
   select_simd_level();

@@ -1,4 +1,4 @@
-// Row-wise kernels between the matrix products: RMSNorm, SwiGLU and rotary position embedding.
+// Row-wise kernels around the matrix products: sums, factors, caps and rotary position embedding.
 // One thread's share each; rows do not depend on each other.
 #pragma once
 
@@ -6,14 +6,17 @@
 
 namespace mlxr::cpu {
 
-// out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i], i < n (Zhang and Sennrich 2019).
-void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out);
-
-// out[i] = x[i] + y[i].
+// out[i] = x[i] + y[i], i < n.
 void add(const float* x, const float* y, int64_t n, float* out);
 
-// gate[i] = silu(gate[i]) * up[i] (SwiGLU, Shazeer 2020), in place.
-void swiglu(float* gate, const float* up, int64_t n);
+// out[i] += factor * x[i], the product rounded first.
+void add_scaled(const float* x, float factor, int64_t n, float* out);
+
+// x[i] *= factor.
+void scale(float* x, float factor, int64_t n);
+
+// x[i] = cap * tanh(x[i] / cap), in place.
+void soft_cap(float* x, float cap, int64_t n);
 
 // Rotates the first 2 * half elements of a head by cos/sin[half] (Su et al. 2021), in place.
 // interleaved: pairs are (2i, 2i + 1), as GGUF's Llama stores them; else (i, i + half), as Hugging

@@ -9,11 +9,11 @@
 //   values  [token, head_dim]
 // in float32, float16, bfloat16 or FP8 E4M3 (no scale; beyond 448 it saturates). The formats with
 // scales (decision 4) share one among 32 neighbouring dimensions of one token (the last group of a
-// head may be shorter), and the scales, float16, follow all numbers of the region:
-//   q8_0  numbers int8, as above. Scales: keys [group, token], values [token, group].
+// head may be shorter), and the scales, float16 [group, token], follow all numbers of the region:
+//   q8_0  numbers int8, as above.
 //   q4_0  numbers are nibbles less 8; byte i of a group holds its dimension i (low) and i + 16
 //         (high), as in GGUF. keys [group * 16, token], values [token, group * 16] bytes: head_dim
-//         is padded to whole groups. Scales as of q8_0.
+//         is padded to whole groups.
 // This is also what a persisted block holds.
 #pragma once
 
@@ -49,6 +49,25 @@ constexpr std::optional<KvType> kv_type_of(std::string_view name) {
     if (entry.name == name) return entry.type;
   }
   return std::nullopt;
+}
+
+// Calls body<type>(), for code that is compiled once a type.
+template <class Body>
+void visit_kv_type(KvType type, const Body& body) {
+  switch (type) {
+    case KvType::kF32:
+      return body.template operator()<KvType::kF32>();
+    case KvType::kF16:
+      return body.template operator()<KvType::kF16>();
+    case KvType::kBF16:
+      return body.template operator()<KvType::kBF16>();
+    case KvType::kQ8_0:
+      return body.template operator()<KvType::kQ8_0>();
+    case KvType::kQ4_0:
+      return body.template operator()<KvType::kQ4_0>();
+    case KvType::kF8E4M3:
+      return body.template operator()<KvType::kF8E4M3>();
+  }
 }
 
 namespace cpu {

@@ -1,6 +1,7 @@
-// Stored keys and values of one attention tile as vectors of float32, for every KvType. What is
-// loaded is exact: a scale (float16) times an int8 or a nibble fits float32, so it does not matter
-// whether a kernel widens in registers or reads a widened panel. Included once per target.
+// Stored keys and values of one attention tile as vectors of float32, for every KvType: the numbers
+// as they lie, exact, without their scales, which are the kernels' to apply (attention.h). So it
+// does not matter whether a kernel widens in registers or reads a widened panel. Included once per
+// target.
 
 #if defined(MLXR_KV_LOAD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXR_KV_LOAD_INL_H
@@ -14,6 +15,7 @@
 #include <cstring>
 
 #include "core/kernels/cpu/attention.h"
+#include "core/kernels/cpu/float16-inl.h"
 #include "core/kernels/cpu/target-inl.h"
 
 MLXR_BEFORE_NAMESPACE();
@@ -25,8 +27,11 @@ using V = hn::Vec<D>;
 inline constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 inline constexpr int64_t kTile = kAttentionTile;
 
-// One vector of consecutive stored numbers. `at` counts bytes from the first, which is a multiple
-// of the vector's; `high` chooses the nibble.
+// What a loaded 1 of a format without scales stands for: queries and results are multiplied by it,
+// a power of two.
+constexpr float kv_unit(KvType type) { return type == KvType::kF8E4M3 ? 256.0f : 1.0f; }
+
+// One vector of consecutive stored numbers, in units of kv_unit. `high` chooses the nibble.
 template <KvType kType>
 HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
   const D d;
@@ -34,7 +39,7 @@ HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
     return hn::LoadU(d, reinterpret_cast<const float*>(at));
   } else if constexpr (kType == KvType::kF16) {
     const hn::Rebind<hwy::float16_t, D> d16;
-    return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(at)));
+    return promote_f16(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(at)));
   } else if constexpr (kType == KvType::kBF16) {
     const hn::Rebind<hwy::bfloat16_t, D> d16;
     return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::bfloat16_t*>(at)));
@@ -56,7 +61,7 @@ HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
     const hn::Rebind<hwy::float16_t, D> d16;
     const auto bits = hn::PromoteTo(di16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(at)));
     const auto half = hn::And(hn::ShiftLeft<7>(bits), hn::Set(di16, static_cast<int16_t>(0xbfff)));
-    return hn::Mul(hn::PromoteTo(d, hn::BitCast(d16, half)), hn::Set(d, 256.0f));
+    return promote_f16(d, hn::BitCast(d16, half));
   }
 }
 
@@ -76,14 +81,14 @@ struct HeadBlocks {
       : first(keys ? layer.keys(0, task.kv_head) : layer.values(0, task.kv_head)),
         block_bytes(layer.region_offset(1, 0)),
         table(task.blocks),
-        tokens(task.position + task.tokens),
+        tokens(task.last_seen + 1),
         block_tokens(layer.block_tokens),
         block_shift(std::countr_zero(static_cast<uint32_t>(layer.block_tokens))) {}
 
   const uint8_t* first;  // in block 0 of the arena
   int64_t block_bytes;   // between blocks
   const int32_t* table;
-  int64_t tokens;  // of the sequence
+  int64_t tokens;  // that the task sees
   int64_t block_tokens;
   int block_shift;  // log2 of block_tokens
 };
@@ -133,14 +138,22 @@ class NextTile {
   int64_t step_bytes_;
 };
 
-// `n` float16 scales, a whole number of vectors, as float32.
-HWY_INLINE void widen_scales(const uint8_t* from, int64_t n, float* to) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    hn::StoreU(load_numbers<KvType::kF16>(from + i * 2), D(), to + i);
+// The scales of a tile as [groups, tile] float32.
+HWY_INLINE void widen_scales(const TileRegions& tile, KvType type, int64_t dim, float* to) {
+  const int64_t skip = kv_number_bytes(type, dim) * tile.block_tokens;
+  for (int64_t b = 0; b < tile.blocks; ++b) {
+    const uint8_t* from = tile.region[b] + skip;
+    for (int64_t g = 0; g < kv_groups(dim); ++g) {
+      float* row = to + g * kTile + b * tile.block_tokens;
+      for (int64_t i = 0; i < tile.block_tokens; i += kLanes, from += kLanes * 2) {
+        hn::Store(load_numbers<KvType::kF16>(from), D(), row + i);
+      }
+    }
   }
 }
 
-// Keys as a matrix [head_dim, tile]. load(k, column) is dimension k of the column's kLanes tokens.
+// Keys as a matrix [head_dim, tile]. load(k, column) is dimension k of the column's kLanes tokens,
+// to be multiplied by scale(group of k, column).
 template <KvType kType>
 class StoredKeys {
  public:
@@ -157,72 +170,54 @@ class StoredKeys {
       columns_[c] =
           tile.region[token >> tile.block_shift] + in_block * (row_bytes_ / tile.block_tokens);
     }
-    if constexpr (kv_has_scales(kType)) {
-      const int64_t skip = kv_number_bytes(kType, dim) * tile.block_tokens;
-      for (int64_t b = 0; b < tile.blocks; ++b) {
-        for (int64_t g = 0; g < kv_groups(dim); ++g) {
-          widen_scales(tile.region[b] + skip + g * tile.block_tokens * 2, tile.block_tokens,
-                       scales + g * kTile + b * tile.block_tokens);
-        }
-      }
-    }
+    if constexpr (kHasScales) widen_scales(tile, kType, dim, scales);
   }
 
+  static constexpr bool kHasScales = kv_has_scales(kType);
   static constexpr int64_t kPrefetchRows = NextTile::kRows;
   HWY_INLINE void prefetch(int64_t k) const { next_.prefetch(k); }
 
   HWY_INLINE V load(int64_t k, int64_t column) const {
-    const int64_t group = k / kKvGroup;
     if constexpr (kType == KvType::kQ4_0) {
-      const int64_t row = group * (kKvGroup / 2) + k % (kKvGroup / 2);
-      return scaled(
-          load_numbers<kType>(columns_[column] + row * row_bytes_, (k & (kKvGroup / 2)) != 0),
-          group, column);
+      const int64_t row = k / kKvGroup * (kKvGroup / 2) + k % (kKvGroup / 2);
+      return load_numbers<kType>(columns_[column] + row * row_bytes_, (k & (kKvGroup / 2)) != 0);
     } else {
-      return scaled(load_numbers<kType>(columns_[column] + k * row_bytes_), group, column);
+      return load_numbers<kType>(columns_[column] + k * row_bytes_);
     }
+  }
+  HWY_INLINE V scale(int64_t group, int64_t column) const {
+    return hn::Load(D(), scales_ + group * kTile + column * kLanes);
   }
 
  private:
-  HWY_INLINE V scaled(V numbers, int64_t group, int64_t column) const {
-    if constexpr (!kv_has_scales(kType)) {
-      return numbers;
-    } else {
-      return hn::Mul(numbers, hn::Load(D(), scales_ + group * kTile + column * kLanes));
-    }
-  }
-
   const uint8_t* columns_[kTile / kLanes];
   NextTile next_;
   int64_t row_bytes_;
   const float* scales_;
 };
 
-// Values as a matrix [tile, head_dim]. load(k, column) is kLanes dimensions of token k.
+// Values as a matrix [tile, head_dim]. load(k, column) is kLanes dimensions of token k, to be
+// multiplied by the scale of their group and token: scales() is [groups, tile].
 template <KvType kType>
 class StoredValues {
  public:
-  // `scales` has room for [tile, groups] floats.
+  // `scales` has room for [groups, tile] floats.
   HWY_INLINE StoredValues(const TileRegions& tile, const TileRegions& next, int64_t dim,
                           float* scales)
       : tile_(tile),
         next_(next, kv_region_bytes(kType, dim, tile.block_tokens), kTile),
         token_bytes_(kv_number_bytes(kType, dim)),
-        groups_(kv_groups(dim)),
         scales_(scales) {
-    if constexpr (kv_has_scales(kType)) {
-      const int64_t count = tile.block_tokens * groups_;
-      for (int64_t b = 0; b < tile.blocks; ++b) {
-        widen_scales(tile.region[b] + token_bytes_ * tile.block_tokens, count, scales + b * count);
-      }
-    }
+    if constexpr (kHasScales) widen_scales(tile, kType, dim, scales);
   }
 
+  static constexpr bool kHasScales = kv_has_scales(kType);
   static constexpr int64_t kPrefetchRows = NextTile::kRows;
   HWY_INLINE void prefetch(int64_t k) const { next_.prefetch(k); }
+  HWY_INLINE const float* scales() const { return scales_; }
 
   HWY_INLINE V load(int64_t k, int64_t column) const {
-    return scaled(load_numbers<kType>(token(k) + offset(column), high(column)), k, column);
+    return load_numbers<kType>(token(k) + offset(column), high(column));
   }
 
   // Like load, for a column that head_dim ends in: the lanes beyond are 0.
@@ -233,7 +228,7 @@ class StoredValues {
       uint8_t bytes[kLanes * 4] = {};
       const int64_t left = kv_number_bytes(kType, dim - column * kLanes);
       std::memcpy(bytes, token(k) + offset(column), static_cast<size_t>(left));
-      return scaled(load_numbers<kType>(bytes), k, column);
+      return load_numbers<kType>(bytes);
     }
   }
 
@@ -252,29 +247,28 @@ class StoredValues {
   static HWY_INLINE bool high(int64_t column) {
     return kType == KvType::kQ4_0 && ((column * kLanes) & (kKvGroup / 2)) != 0;
   }
-  HWY_INLINE V scaled(V numbers, int64_t k, int64_t column) const {
-    if constexpr (!kv_has_scales(kType)) {
-      return numbers;
-    } else {
-      return hn::Mul(numbers, hn::Set(D(), scales_[k * groups_ + column * kLanes / kKvGroup]));
-    }
-  }
 
   TileRegions tile_;
   NextTile next_;
   int64_t token_bytes_;
-  int64_t groups_;
   const float* scales_;
 };
 
 // A widened matrix in scratch, read as the stored ones are.
+template <bool kScaled>
 struct Panel {
   const float* data;
   int64_t stride;
+  const float* group_scales;  // [groups, tile]
+  static constexpr bool kHasScales = kScaled;
   static constexpr int64_t kPrefetchRows = 0;
   HWY_INLINE V load(int64_t k, int64_t column) const {
     return hn::Load(D(), data + k * stride + column * kLanes);
   }
+  HWY_INLINE V scale(int64_t group, int64_t column) const {
+    return hn::Load(D(), group_scales + group * kTile + column * kLanes);
+  }
+  HWY_INLINE const float* scales() const { return group_scales; }
 };
 
 // Columns [first, last) of keys to [head_dim, tile].

@@ -183,8 +183,7 @@ void store_head(const KvLayerRef& layer, int64_t slot, const float* x, uint8_t* 
                   static_cast<size_t>(n * kWidth));
     }
     if constexpr (kv_has_scales(kType)) {
-      const int64_t at = kKey ? g * tokens + slot : slot * groups + g;
-      std::memcpy(scales + at * 2, &group.scale, 2);
+      std::memcpy(scales + (g * tokens + slot) * 2, &group.scale, 2);
     }
   }
 }
@@ -201,20 +200,8 @@ void store_token(const KvLayerRef& layer, int32_t block, int32_t slot, const flo
 
 void kv_store_target(const KvLayerRef& layer, int32_t block, int32_t slot, const float* key,
                      const float* value) {
-  switch (layer.type) {
-    case KvType::kF32:
-      return store_token<KvType::kF32>(layer, block, slot, key, value);
-    case KvType::kF16:
-      return store_token<KvType::kF16>(layer, block, slot, key, value);
-    case KvType::kBF16:
-      return store_token<KvType::kBF16>(layer, block, slot, key, value);
-    case KvType::kQ8_0:
-      return store_token<KvType::kQ8_0>(layer, block, slot, key, value);
-    case KvType::kQ4_0:
-      return store_token<KvType::kQ4_0>(layer, block, slot, key, value);
-    case KvType::kF8E4M3:
-      return store_token<KvType::kF8E4M3>(layer, block, slot, key, value);
-  }
+  visit_kv_type(layer.type, [&]<KvType kType>()
+                                HWY_ATTR { store_token<kType>(layer, block, slot, key, value); });
 }
 
 }  // namespace mlxr::cpu::HWY_NAMESPACE

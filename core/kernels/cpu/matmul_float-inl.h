@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/kernels/cpu/float16-inl.h"
 #include "core/kernels/cpu/matmul.h"
 #include "core/kernels/cpu/target-inl.h"
 
@@ -32,7 +33,7 @@ struct LoadF32 {
 struct LoadF16 {
   using T = hwy::float16_t;
   static HWY_INLINE VFloat load(const T* p) {
-    return hn::PromoteTo(DFloat(), hn::LoadU(hn::Rebind<hwy::float16_t, DFloat>(), p));
+    return promote_f16(DFloat(), hn::LoadU(hn::Rebind<hwy::float16_t, DFloat>(), p));
   }
 };
 struct LoadBF16 {
@@ -48,7 +49,7 @@ struct LoadF8E5M2 {
     const hn::Rebind<uint16_t, DFloat> d16;
     const auto byte = hn::PromoteTo(d16, hn::LoadU(hn::Rebind<uint8_t, DFloat>(), p));
     const hn::Rebind<hwy::float16_t, DFloat> half;
-    return hn::PromoteTo(DFloat(), hn::BitCast(half, hn::ShiftLeft<8>(byte)));
+    return promote_f16(DFloat(), hn::BitCast(half, hn::ShiftLeft<8>(byte)));
   }
 };
 // In a float16's place, exponent and mantissa are 2^-8 times the number, subnormal ones too. Sign
@@ -65,7 +66,7 @@ struct LoadF8E4M3 {
     const auto carry =
         hn::And(hn::Add(number, hn::Set(d16, int16_t{0x80})), hn::Set(d16, int16_t{0x4000}));
     const auto bits = hn::Or(number, carry);
-    return hn::Mul(hn::PromoteTo(DFloat(), hn::BitCast(half, bits)), hn::Set(DFloat(), 256.0f));
+    return hn::Mul(promote_f16(DFloat(), hn::BitCast(half, bits)), hn::Set(DFloat(), 256.0f));
   }
 };
 

@@ -37,12 +37,17 @@ static_assert(kRowTile % kFloatTileRows == 0);
 template <class L, int C>
 HWY_NOINLINE void float_block(const typename L::T* w, const float* x, int64_t count, bool first,
                               float* out, int64_t out_stride) {
+  constexpr int64_t kLines = kRowTile * sizeof(typename L::T) / 64;
+  const int64_t ahead = weight_prefetch();
   const DF df;
   VF acc[C][kFloatVectors];
   for (int c = 0; c < C; ++c) {
     for (int v = 0; v < kFloatVectors; ++v) acc[c][v] = hn::Zero(df);
   }
   for (int64_t i = 0; i < count; ++i) {
+    if (ahead > 0) {
+      prefetch_lines(reinterpret_cast<const uint8_t*>(w + i * kRowTile) + ahead, kLines);
+    }
     VF weights[kFloatVectors];
     for (int v = 0; v < kFloatVectors; ++v) {
       weights[v] = L::load(w + i * kRowTile + v * kLanes);

@@ -21,6 +21,7 @@
 #endif
 
 #include "core/kernels/cpu/dot4-inl.h"
+#include "core/kernels/cpu/float16-inl.h"
 #include "core/kernels/cpu/packed_layout.h"
 
 #if MLXR_PACKED_PATH
@@ -116,7 +117,7 @@ HWY_INLINE VB plane_word(const uint8_t* chunk, int g, int p) {
 HWY_INLINE VF load_f16(const uint8_t* head, int p) {
   const hn::Rebind<hwy::float16_t, DF> d16;
   const auto* from = reinterpret_cast<const hwy::float16_t*>(head) + kLanes * p;
-  return hn::PromoteTo(DF(), hn::LoadU(d16, from));
+  return promote_f16(DF(), hn::LoadU(d16, from));
 }
 HWY_INLINE VI load_words(const uint8_t* prefix, int i, int p) {
   return hn::BitCast(DI(), load_vector(prefix + 64 * i + kVecBytes * p));

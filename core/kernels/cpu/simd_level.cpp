@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cstdlib>
-#include <mutex>
 
 #include "core/base/error.h"
 #include "core/kernels/cpu/matmul_neon.h"
@@ -84,31 +83,37 @@ bool has_avx512_vnni() {
 #endif
 }
 
-void choose() {
-  if (!has_avx512_vnni()) hwy::DisableTargets(HWY_AVX3);
+std::string name_of(int64_t targets) {
+  if (targets & HWY_TARGETS & HWY_AVX3) return "avx512";
+  return targets & HWY_TARGETS & HWY_AVX2 ? "avx2" : "generic";
+}
+
+std::string choose() {
+  int64_t targets = hwy::SupportedTargets();
+  if (!has_avx512_vnni()) targets &= ~int64_t{HWY_AVX3};
   const std::string level = wanted_level();
-  if (level.empty()) return;
-  const int64_t targets = targets_up_to(level);
-  const bool lacking = (level == "avx512" && !has_avx512_vnni()) ||
-                       (level == "avx2" && !(hwy::SupportedTargets() & HWY_AVX2));
-  if (targets == 0) refuse(level, " is unknown; use avx512, avx2 or generic");
-  if (lacking) refuse(level, " is not supported by this processor");
+  if (!level.empty()) {
+    const int64_t wanted = targets_up_to(level);
+    const bool lacking =
+        (level == "avx512" && !(targets & HWY_AVX3)) || (level == "avx2" && !(targets & HWY_AVX2));
+    if (wanted == 0) refuse(level, " is unknown; use avx512, avx2 or generic");
+    if (lacking) refuse(level, " is not supported by this processor");
+    targets &= wanted;
+  }
+  // The last that Highway hears of us: SupportedTargets() would choose anew, without this mask.
   hwy::DisableTargets(~targets);
+  return name_of(targets);
+}
+
+const std::string& chosen() {
+  static const std::string level = choose();
+  return level;
 }
 
 }  // namespace
 
-void select_simd_level() {
-  static std::once_flag once;
-  std::call_once(once, choose);
-}
-
-std::string simd_level() {
-  select_simd_level();
-  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
-  if (usable & HWY_AVX3) return "avx512";
-  return usable & HWY_AVX2 ? "avx2" : "generic";
-}
+void select_simd_level() { chosen(); }
+std::string simd_level() { return chosen(); }
 
 #endif
 

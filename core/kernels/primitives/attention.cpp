@@ -30,19 +30,24 @@ struct RopeStore {
       const int64_t token = slice.first + i, position = slice.position + i;
       std::copy_n(q + token * q_width, q_width, q_out + token * q_width);
       std::copy_n(k + token * kv_width, kv_width, key);
-      rotate(q_out + token * q_width, params.heads, token);
-      rotate(key, kv.kv_heads, token);
+      turn(q_out + token * q_width, params.heads, params.q_norm, token);
+      turn(key, kv.kv_heads, params.k_norm, token);
       const int32_t block = slice.blocks[static_cast<size_t>(position / plan.block_tokens)];
       cpu::kv_store(kv, block, static_cast<int32_t>(position % plan.block_tokens), key,
                     v + token * kv_width);
     }
   }
 
-  void rotate(float* heads, int32_t count, int64_t token) const {
-    const int64_t pairs = plan.rotary_pairs;
+  // Norms and rotates one token's heads.
+  void turn(float* heads, int32_t count, const std::optional<NormWeight>& norm,
+            int64_t token) const {
+    const StepPlan::Angles& angles = plan.angles[static_cast<size_t>(params.angles)];
+    const int64_t pairs = angles.pairs;
     for (int32_t h = 0; h < count; ++h) {
-      cpu::rope(heads + int64_t{h} * kv.head_dim, plan.cos.data() + token * pairs,
-                plan.sin.data() + token * pairs, pairs, params.interleaved);
+      float* head = heads + int64_t{h} * kv.head_dim;
+      if (norm) norm_row(*norm, head, kv.head_dim, head);
+      cpu::rope(head, angles.cos.data() + token * pairs, angles.sin.data() + token * pairs, pairs,
+                params.interleaved);
     }
   }
 };
@@ -65,11 +70,11 @@ void rope_store_slice(const StepPlan::Slice& slice, const RopeStore& store, Thre
 
 class RopeKvStore : public CpuPrimitive {
  public:
-  RopeKvStore(const KernelContext& context, const RopeParams& params, KvLayer layer,
+  RopeKvStore(const KernelContext& context, RopeParams params, KvLayer layer,
               std::shared_ptr<const StepPlan> plan)
       : CpuPrimitive(context.stream),
         threads_(context.threads),
-        params_(params),
+        params_(std::move(params)),
         layer_(std::move(layer)),
         plan_(std::move(plan)) {}
 
@@ -134,7 +139,8 @@ class Attention : public CpuPrimitive {
 mx::array rope_kv_pack_store(const mx::array& q, const mx::array& k, const mx::array& v,
                              const RopeParams& params, const KvLayer& layer,
                              std::shared_ptr<const StepPlan> plan, const KernelContext& context) {
-  return run(RopeKvStore(context, params, layer, std::move(plan)), {q.shape()}, {q, k, v})[0];
+  return run(context, RopeKvStore(context, params, layer, std::move(plan)), {q.shape()},
+             {q, k, v})[0];
 }
 
 mx::array attention_fused(const mx::array& q, const cpu::AttentionParams& params,
@@ -142,7 +148,7 @@ mx::array attention_fused(const mx::array& q, const cpu::AttentionParams& params
                           const KernelContext& context, const std::optional<mx::array>& sinks) {
   std::vector<mx::array> inputs{q};
   if (sinks) inputs.push_back(*sinks);
-  return run(Attention(context, params, layer, std::move(plan)), {q.shape()}, inputs)[0];
+  return run(context, Attention(context, params, layer, std::move(plan)), {q.shape()}, inputs)[0];
 }
 
 }  // namespace mlxr

@@ -7,12 +7,14 @@
 // mx::Primitive, whose inputs must have been evaluated, for the devices where laziness pays.
 #pragma once
 
+#include <chrono>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/base/thread_pool.h"
+#include "core/kernels/primitives/ops.h"
 #include "mlx/allocator.h"
 #include "mlx/primitives.h"
 
@@ -33,14 +35,20 @@ class CpuPrimitive : public mlx::core::Primitive {
 };
 
 // Evaluates a primitive now; its outputs are float32 arrays of `shapes`.
-inline std::vector<mlx::core::array> run(CpuPrimitive&& primitive,
+inline std::vector<mlx::core::array> run(const KernelContext& context, CpuPrimitive&& primitive,
                                          const std::vector<mlx::core::Shape>& shapes,
                                          const std::vector<mlx::core::array>& inputs) {
   std::vector<mlx::core::array> outputs;
   for (const mlx::core::Shape& shape : shapes) {
     outputs.emplace_back(shape, mlx::core::float32, nullptr, std::vector<mlx::core::array>{});
   }
-  primitive.eval_cpu(inputs, outputs);
+  if (context.times == nullptr) {
+    primitive.eval_cpu(inputs, outputs);
+  } else {
+    const auto start = std::chrono::steady_clock::now();
+    primitive.eval_cpu(inputs, outputs);
+    context.times->add(primitive.name(), std::chrono::steady_clock::now() - start);
+  }
   for (const auto& out : outputs) out.set_status(mlx::core::array::Status::available);
   return outputs;
 }

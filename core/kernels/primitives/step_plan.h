@@ -18,12 +18,18 @@ struct StepPlan {
   std::vector<int32_t> token_ids;  // [tokens]
   std::vector<int32_t> positions;  // [tokens]
   std::vector<Slice> slices;
-  std::vector<int32_t> logit_rows;  // tokens whose logits are wanted, ascending
+  std::vector<int32_t> token_types;  // [tokens] of an encoder that tells segments apart
+  std::vector<int32_t> result_rows;  // tokens whose final states are wanted, ascending
+  std::vector<int32_t> logit_rows;   // indexes into result_rows: they go on to the vocabulary
   int32_t block_tokens = 0;
 
-  // Rotary angles of each token: [tokens, rotary pairs].
-  int32_t rotary_pairs = 0;
-  std::vector<float> cos, sin;
+  // Rotary angles of each token, [tokens, pairs]: those of the model, then those of its windowed
+  // layers where they have their own.
+  struct Angles {
+    int32_t pairs = 0;
+    std::vector<float> cos, sin;
+  };
+  std::vector<Angles> angles;
 
   int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
 };

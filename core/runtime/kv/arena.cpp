@@ -1,27 +1,34 @@
 #include "core/runtime/kv/arena.h"
 
-#include <sys/mman.h>
-
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/huge_pages.h"
 
 namespace mlxr {
+namespace {
 
-std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks) {
-  const int64_t total = shape.block_bytes() * blocks;
-  const auto size = static_cast<size_t>(total);
-  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
+// Attention reads blocks that lie apart: with pages of 4 KiB it waits for address look-ups.
+HugePages reserve(int64_t total) {
+  try {
+    return HugePages(static_cast<size_t>(total));
+  } catch (const Error&) {
     throw Error(ErrorCode::kOutOfMemory, "cannot reserve " + std::to_string(total >> 20) +
                                              " MiB for the KV cache; set a smaller kv_bytes");
   }
-  const std::shared_ptr<void> owner(memory, [size](void* p) { ::munmap(p, size); });
+}
+
+}  // namespace
+
+std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks) {
+  const int64_t total = shape.block_bytes() * blocks;
+  const auto owner = std::make_shared<HugePages>(reserve(total));
+  uint8_t* memory = owner->data();
 
   const int64_t half_layer = total / shape.layers / 2;
   std::vector<KvLayer> layers;
   for (int32_t i = 0; i < shape.layers; ++i) {
-    char* k = static_cast<char*>(memory) + 2 * i * half_layer;
+    uint8_t* k = memory + 2 * i * half_layer;
     layers.push_back({.ref = {.k = k,
                               .v = k + half_layer,
                               .type = shape.type,

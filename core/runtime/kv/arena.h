@@ -1,5 +1,5 @@
-// The memory that KV blocks live in: one allocation for all layers, taken from the system page by
-// page as blocks are first written.
+// The memory that KV blocks live in: one allocation for all layers, in huge pages where the system
+// grants them, taken as blocks are first written.
 #pragma once
 
 #include <cstdint>

@@ -1,64 +1,75 @@
 #include "core/runtime/kv/pager.h"
 
-#include <utility>
+#include <algorithm>
+#include <string>
 
 #include "core/base/error.h"
 
 namespace mlxr {
 
 Pager::Pager(int32_t blocks, int32_t block_tokens)
-    : block_tokens_(block_tokens), uses_(static_cast<size_t>(blocks), 0) {
+    : block_tokens_(block_tokens), uses_(static_cast<size_t>(blocks), 0), index_(blocks) {
   free_.reserve(uses_.size());
-  for (BlockId block = blocks - 1; block >= 0; --block) free_.push_back(block);
+  for (int32_t block = blocks - 1; block >= 0; --block) free_.push_back(BlockId(block));
 }
 
 BlockId Pager::allocate() {
   if (free_.empty()) {
-    throw Error(ErrorCode::kOutOfMemory,
-                "all " + std::to_string(total_blocks()) + " KV blocks are in use");
+    const std::optional<BlockId> evicted = index_.evict();
+    if (!evicted) {
+      throw Error(ErrorCode::kOutOfMemory,
+                  "all " + std::to_string(total_blocks()) + " KV blocks are in use");
+    }
+    free_.push_back(*evicted);
+    ++evictions_;
   }
   const BlockId block = free_.back();
   free_.pop_back();
-  uses_[static_cast<size_t>(block)] = 1;
+  uses_[index_of(block)] = 1;
   return block;
 }
 
-void Pager::retain(BlockId block) { ++uses_[static_cast<size_t>(block)]; }
+void Pager::retain(BlockId block) {
+  if (uses_[index_of(block)]++ == 0) index_.take(block);
+}
 
 void Pager::release(BlockId block) {
-  if (--uses_[static_cast<size_t>(block)] == 0) free_.push_back(block);
-}
-
-KvSequence::KvSequence(KvSequence&& other) noexcept
-    : pager_(other.pager_),
-      blocks_(std::exchange(other.blocks_, {})),
-      length_(std::exchange(other.length_, 0)) {}
-
-KvSequence& KvSequence::operator=(KvSequence&& other) noexcept {
-  if (this != &other) {
-    clear();
-    pager_ = other.pager_;
-    blocks_ = std::exchange(other.blocks_, {});
-    length_ = std::exchange(other.length_, 0);
+  if (--uses_[index_of(block)] > 0) return;
+  if (index_.published(block)) {
+    index_.park(block);
+  } else {
+    free_.push_back(block);
   }
-  return *this;
 }
 
-void KvSequence::reserve(int64_t tokens) {
-  const int64_t size = pager_->block_tokens();
-  const int64_t wanted = (tokens + size - 1) / size - static_cast<int64_t>(blocks_.size());
-  if (wanted > pager_->free_blocks()) {
-    throw Error(ErrorCode::kOutOfMemory, "a sequence needs " + std::to_string(wanted) +
-                                             " more KV blocks, and " +
-                                             std::to_string(pager_->free_blocks()) + " are free");
+std::optional<BlockId> Pager::find(const BlockHash& hash) {
+  const std::optional<BlockId> block = index_.find(hash);
+  if (block) retain(*block);
+  return block;
+}
+
+BlockId Pager::publish(BlockId block, const BlockHash& hash, std::optional<BlockId> parent) {
+  if (const std::optional<BlockId> twin = find(hash)) {
+    release(block);
+    return *twin;
   }
-  for (int64_t i = 0; i < wanted; ++i) blocks_.push_back(pager_->allocate());
+  index_.publish(block, hash, parent);
+  if (observer_) observer_(block);
+  return block;
 }
 
-void KvSequence::clear() {
-  for (BlockId block : blocks_) pager_->release(block);
-  blocks_.clear();
-  length_ = 0;
+void Pager::check() const {
+  index_.check(uses_);
+  const auto used = std::ranges::count_if(uses_, [](int32_t uses) { return uses != 0; });
+  if (used + free_blocks() != total_blocks() ||
+      std::ranges::any_of(uses_, [](int32_t uses) { return uses < 0; }) ||
+      std::ranges::any_of(free_, [&](BlockId block) {
+        return uses_[index_of(block)] != 0 || index_.published(block);
+      })) {
+    throw Error(ErrorCode::kInternal, "[Pager::check] " + std::to_string(used) + " used and " +
+                                          std::to_string(free_blocks()) + " free KV blocks of " +
+                                          std::to_string(total_blocks()));
+  }
 }
 
 }  // namespace mlxr

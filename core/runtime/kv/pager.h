@@ -1,13 +1,20 @@
-// Hands out KV blocks by number and counts their users. Knows nothing of what a block holds.
+// Hands out KV blocks by number and counts their users. Knows nothing of what a block holds but its
+// hash: full blocks of sharing sequences stay findable in a PrefixIndex, also when nobody uses
+// them, until their room is needed.
 // Not thread-safe: belongs to the one thread that runs an engine.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
 #include <vector>
 
-namespace mlxr {
+#include "core/runtime/kv/prefix_index.h"
 
-using BlockId = int32_t;
+namespace mlxr {
 
 class Pager {
  public:
@@ -15,42 +22,51 @@ class Pager {
 
   int32_t block_tokens() const { return block_tokens_; }
   int32_t total_blocks() const { return static_cast<int32_t>(uses_.size()); }
-  int32_t free_blocks() const { return static_cast<int32_t>(free_.size()); }
+  // What allocate() can still give: empty blocks, and cached ones that nobody uses.
+  int32_t free_blocks() const { return static_cast<int32_t>(free_.size()) + cached_blocks(); }
+  // Blocks that nobody uses and that a prompt may find again.
+  int32_t cached_blocks() const { return index_.parked(); }
+  // Cached blocks that were forgotten for their room.
+  uint64_t evictions() const { return evictions_; }
+  // One user, not findable: its user may write to it.
+  bool writable(BlockId block) const {
+    return uses_[index_of(block)] == 1 && !index_.published(block);
+  }
 
-  // A block with one user. Throws Error{kOutOfMemory} when none is free.
+  // A block with one user; evicts when none is empty. Throws Error{kOutOfMemory} when all are used.
   BlockId allocate();
   void retain(BlockId block);
-  // Returns the block to the free list when its last user leaves.
+  // When its last user leaves, a published block stays cached; another returns to the free list.
   void release(BlockId block);
+
+  // The published block with this hash, retained.
+  std::optional<BlockId> find(const BlockHash& hash);
+  // Makes a block that its one user has filled findable. When a twin was faster, releases `block`
+  // and returns the twin's, retained: the bits are the same.
+  BlockId publish(BlockId block, const BlockHash& hash, std::optional<BlockId> parent);
+
+  // Absent while a block is not published.
+  std::optional<BlockName> name_of(BlockId block) const { return index_.name_of(block); }
+  // Is called for each block that was published, which nobody writes to any more while its name is
+  // the same. Null: nobody is told.
+  void on_publish(std::function<void(BlockId)> observer) { observer_ = std::move(observer); }
+
+  BlockChain new_chain(std::string_view salt) const { return {key_, block_tokens_, salt}; }
+  // Blocks that were named under this key are found again (kv_identity.h); without it, names mean
+  // nothing to another pager. Before there is any sequence.
+  void use_key(const HashKey& key) { key_ = key; }
+
+  // Throws Error{kInternal} when an invariant of prefix_index.h, or the count of blocks, is broken.
+  void check() const;
 
  private:
   int32_t block_tokens_;
+  HashKey key_ = random_hash_key();
   std::vector<int32_t> uses_;  // [blocks]
   std::vector<BlockId> free_;  // last freed is first reused: its memory is still in the cache
-};
-
-// The KV blocks of one sequence: block i holds positions [i*block_tokens, (i+1)*block_tokens).
-// Releases them when it is destroyed. Move-only.
-class KvSequence {
- public:
-  explicit KvSequence(Pager& pager) : pager_(&pager) {}
-  ~KvSequence() { clear(); }
-  KvSequence(KvSequence&& other) noexcept;
-  KvSequence& operator=(KvSequence&& other) noexcept;
-
-  // Makes room for positions below `tokens`. Throws Error{kOutOfMemory} and changes nothing when
-  // the pager has too few blocks.
-  void reserve(int64_t tokens);
-  void clear();
-
-  int64_t length() const { return length_; }           // tokens whose K/V are stored
-  void advance(int64_t tokens) { length_ += tokens; }  // called by the engine after a step
-  const std::vector<BlockId>& blocks() const { return blocks_; }
-
- private:
-  Pager* pager_;
-  std::vector<BlockId> blocks_;
-  int64_t length_ = 0;
+  PrefixIndex index_;
+  std::function<void(BlockId)> observer_;
+  uint64_t evictions_ = 0;
 };
 
 }  // namespace mlxr

@@ -5,12 +5,18 @@
 #include <limits>
 #include <random>
 #include <string>
-#include <unordered_map>
+#include <utility>
 
 #include "core/base/error.h"
+#include "core/kernels/cpu/softmax.h"
+#include "core/kernels/cpu/topk.h"
+#include "core/runtime/sampler/penalties.h"
+#include "core/runtime/sampler/random.h"
 
 namespace mlxr {
 namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 void require(bool good, const char* name, float value, const char* range) {
   if (good) return;
@@ -18,87 +24,50 @@ void require(bool good, const char* name, float value, const char* range) {
               std::string(name) + " is " + std::to_string(value) + "; it must be " + range);
 }
 
-void check(const SamplingParams& p) {
-  require(p.temperature >= 0 && p.temperature <= 100, "temperature", p.temperature,
-          "between 0 and 100");
+void check_truncations(const SamplingParams& p) {
   require(p.top_k >= 0, "top_k", static_cast<float>(p.top_k), "0 (off) or more");
   require(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "above 0 and at most 1");
   require(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "between 0 and 1");
   require(p.typical_p > 0 && p.typical_p <= 1, "typical_p", p.typical_p, "above 0 and at most 1");
+  require(p.top_n_sigma >= 0, "top_n_sigma", p.top_n_sigma, "0 (off) or more");
+  require(p.xtc_probability >= 0 && p.xtc_probability <= 1, "xtc_probability", p.xtc_probability,
+          "between 0 and 1");
+  require(p.xtc_threshold >= 0 && p.xtc_threshold <= 1, "xtc_threshold", p.xtc_threshold,
+          "between 0 and 1");
+  require(p.mirostat >= 0 && p.mirostat <= 2, "mirostat", static_cast<float>(p.mirostat),
+          "0 (off), 1 or 2");
+  require(p.mirostat_tau >= 0 && p.mirostat_tau <= 100, "mirostat_tau", p.mirostat_tau,
+          "between 0 and 100");
+  require(p.mirostat_eta >= 0 && p.mirostat_eta <= 1, "mirostat_eta", p.mirostat_eta,
+          "between 0 and 1");
+}
+
+void check_penalties(const SamplingParams& p) {
   require(p.repeat_penalty > 0 && p.repeat_penalty <= 100, "repeat_penalty", p.repeat_penalty,
           "above 0 and at most 100");
   require(std::isfinite(p.presence_penalty), "presence_penalty", p.presence_penalty, "finite");
   require(std::isfinite(p.frequency_penalty), "frequency_penalty", p.frequency_penalty, "finite");
   require(p.penalty_last_n >= -1, "penalty_last_n", static_cast<float>(p.penalty_last_n),
           "-1 (the whole sequence) or more");
+  require(p.dry_multiplier >= 0 && p.dry_multiplier <= 100, "dry_multiplier", p.dry_multiplier,
+          "between 0 and 100");
+  require(p.dry_base >= 1 && p.dry_base <= 100, "dry_base", p.dry_base, "between 1 and 100");
+  require(p.dry_allowed_length >= 0, "dry_allowed_length", static_cast<float>(p.dry_allowed_length),
+          "0 or more");
+  require(p.dry_penalty_last_n >= -1, "dry_penalty_last_n",
+          static_cast<float>(p.dry_penalty_last_n), "-1 (the whole sequence) or more");
 }
 
-// A uniform number in [0, 1), a function of (seed, position) alone: the finaliser of SplitMix64
-// (Steele et al. 2014) over both.
-double uniform(uint64_t seed, int64_t position) {
-  const auto mix = [](uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-  };
-  constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
-  const uint64_t bits = mix(mix(seed + kGolden) + (static_cast<uint64_t>(position) + 1) * kGolden);
-  return static_cast<double>(bits >> 11) * 0x1p-53;
-}
-
-struct LogSumExp {
-  float max = -std::numeric_limits<float>::infinity();
-  double log_sum = 0;
-};
-
-LogSumExp log_sum_exp(std::span<const float> logits) {
-  LogSumExp out;
-  for (float x : logits) out.max = std::max(out.max, x);
-  double sum = 0;
-  for (float x : logits) sum += std::exp(static_cast<double>(x) - out.max);
-  out.log_sum = out.max + std::log(sum);
-  return out;
-}
-
-// The index of the largest; the first of equals. NaN anywhere is an error: it would win or lose at
-// random.
-int32_t argmax(std::span<const float> logits) {
-  int32_t best = -1;
-  float most = -std::numeric_limits<float>::infinity();
-  bool valid = true;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    valid = valid && !std::isnan(logits[i]);
-    if (logits[i] > most) {
-      most = logits[i];
-      best = static_cast<int32_t>(i);
-    }
-  }
-  if (!valid || best < 0) {
-    throw Error(ErrorCode::kInternal,
-                "the model computed logits that are not numbers; its file may be damaged");
-  }
-  return best;
-}
-
-std::vector<TokenLogprob> best_tokens(std::span<const float> logits, int n, double log_sum) {
-  std::vector<TokenLogprob> all(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    all[i] = {static_cast<int32_t>(i), static_cast<float>(logits[i] - log_sum)};
-  }
-  const auto count = std::min<size_t>(static_cast<size_t>(n), all.size());
-  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count), all.end(),
-                    [](const TokenLogprob& a, const TokenLogprob& b) {
-                      return a.logprob > b.logprob || (a.logprob == b.logprob && a.token < b.token);
-                    });
-  all.resize(count);
-  return all;
-}
-
-}  // namespace
-
-Sampler::Sampler(const SamplingParams& params, int32_t vocab_size) : params_(params) {
-  check(params);
-  for (const auto& [token, bias] : params.logit_bias) {
+void check(const SamplingParams& p, int32_t vocab_size) {
+  require(p.temperature >= 0 && p.temperature <= 100, "temperature", p.temperature,
+          "between 0 and 100");
+  require(p.dynatemp_range >= 0 && p.dynatemp_range <= 100, "dynatemp_range", p.dynatemp_range,
+          "between 0 and 100");
+  require(p.dynatemp_exponent > 0 && p.dynatemp_exponent <= 100, "dynatemp_exponent",
+          p.dynatemp_exponent, "above 0 and at most 100");
+  check_truncations(p);
+  check_penalties(p);
+  for (const auto& [token, bias] : p.logit_bias) {
     if (token < 0 || token >= vocab_size) {
       throw Error(ErrorCode::kInvalidArgument, "logit_bias names token " + std::to_string(token) +
                                                    ", outside the vocabulary of " +
@@ -106,168 +75,181 @@ Sampler::Sampler(const SamplingParams& params, int32_t vocab_size) : params_(par
     }
     require(!std::isnan(bias), "logit_bias", bias, "a number");
   }
-  seed_ = params.seed ? *params.seed
-                      : (uint64_t{std::random_device{}()} << 32 | std::random_device{}());
 }
 
-void Sampler::apply_penalties(std::span<const int32_t> history) {
-  const SamplingParams& p = params_;
-  const bool none = p.repeat_penalty == 1 && p.presence_penalty == 0 && p.frequency_penalty == 0;
-  if (none || p.penalty_last_n == 0) return;
-  if (p.penalty_last_n > 0 && history.size() > static_cast<size_t>(p.penalty_last_n)) {
-    history = history.last(static_cast<size_t>(p.penalty_last_n));
-  }
-  std::unordered_map<int32_t, int> counts;
-  for (int32_t token : history) ++counts[token];
-  for (const auto& [token, count] : counts) {
-    if (token < 0 || static_cast<size_t>(token) >= logits_.size()) continue;
-    float& x = logits_[static_cast<size_t>(token)];
-    x = x > 0 ? x / p.repeat_penalty : x * p.repeat_penalty;
-    x -= p.presence_penalty + p.frequency_penalty * static_cast<float>(count);
-  }
+bool changes_logits(const SamplingParams& p) {
+  return !p.logit_bias.empty() || p.repeat_penalty != 1 || p.presence_penalty != 0 ||
+         p.frequency_penalty != 0 || p.dry_multiplier != 0;
 }
 
-namespace {
-
-template <class Candidates>
-float largest_logit(const Candidates& candidates) {
-  float most = candidates[0].logit;
-  for (const auto& c : candidates) most = std::max(most, c.logit);
-  return most;
-}
-
-template <class Candidates>
-std::vector<double> softmax(const Candidates& candidates, double temperature) {
-  const float most = largest_logit(candidates);
-  std::vector<double> p(candidates.size());
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    p[i] = std::exp((static_cast<double>(candidates[i].logit) - most) / temperature);
-    sum += p[i];
-  }
-  for (double& x : p) x /= sum;
-  return p;
-}
-
-constexpr auto kFalling = [](const auto& a, const auto& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-};
-
-template <class Candidates>
-void keep_top_k(Candidates& candidates, int32_t k) {
-  if (k <= 0 || static_cast<size_t>(k) >= candidates.size()) return;
-  const auto end = candidates.begin() + k;
-  std::nth_element(candidates.begin(), end, candidates.end(), kFalling);
-  candidates.erase(end, candidates.end());
-}
-
-// Keeps the fewest best candidates whose probability reaches `mass`. Sorts a growing prefix: the
-// nucleus is nearly always a few dozen of a hundred thousand.
-template <class Candidates>
-void keep_nucleus(Candidates& candidates, double mass) {
-  const float most = largest_logit(candidates);
-  const auto weight = [most](const auto& c) {
-    return std::exp(static_cast<double>(c.logit) - most);
-  };
-  double total = 0;
-  for (const auto& c : candidates) total += weight(c);
-  double sum = 0;
-  size_t sorted = 0;
-  for (size_t step = 256;; step *= 8) {
-    const size_t end = std::min(sorted + step, candidates.size());
-    std::partial_sort(candidates.begin() + static_cast<std::ptrdiff_t>(sorted),
-                      candidates.begin() + static_cast<std::ptrdiff_t>(end), candidates.end(),
-                      kFalling);
-    for (; sorted < end; ++sorted) {
-      sum += weight(candidates[sorted]);
-      if (sum >= mass * total) return candidates.resize(sorted + 1);
+// Most words of a mask are all ones inside a string and all zeros elsewhere.
+void apply_mask(std::span<const uint32_t> mask, std::span<float> logits) {
+  for (size_t begin = 0; begin < logits.size(); begin += 32) {
+    const uint32_t word = begin / 32 < mask.size() ? mask[begin / 32] : 0;
+    if (word == ~uint32_t{0}) continue;
+    const size_t count = std::min<size_t>(32, logits.size() - begin);
+    for (size_t i = 0; i < count; ++i) {
+      if ((word >> i & 1) == 0) logits[begin + i] = kNever;
     }
-    if (end == candidates.size()) return;
   }
 }
 
-// Keeps the candidates whose surprise is nearest to the entropy, up to `mass` of probability.
-template <class Candidates>
-void keep_typical(Candidates& candidates, double mass) {
-  std::sort(candidates.begin(), candidates.end(), kFalling);
-  const std::vector<double> p = softmax(candidates, 1.0);
-  double entropy = 0;
-  for (double x : p) {
-    if (x > 0) entropy -= x * std::log(x);
-  }
-  const auto distance = [&](size_t i) {
-    return p[i] > 0 ? std::abs(-std::log(p[i]) - entropy) : std::numeric_limits<double>::infinity();
-  };
-  std::vector<size_t> order(p.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return distance(a) < distance(b); });
-  Candidates kept;
-  double sum = 0;
-  for (size_t i : order) {
-    kept.push_back(candidates[i]);
-    sum += p[i];
-    if (sum >= mass) break;
-  }
-  candidates = std::move(kept);
-}
-
-template <class Candidates>
-void keep_min_p(Candidates& candidates, float min_p) {
-  const float floor = largest_logit(candidates) + std::log(min_p);
-  std::erase_if(candidates, [floor](const auto& c) { return c.logit < floor; });
-}
-
-template <class Candidates>
-size_t draw(const Candidates& candidates, double temperature, double u) {
-  const std::vector<double> p = softmax(candidates, temperature);
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    sum += p[i];
-    if (u < sum) return i;
-  }
-  return p.size() - 1;
+void refuse_nan(std::span<const float> logits) {
+  if (!cpu::has_nan(logits)) return;
+  throw Error(ErrorCode::kInternal,
+              "the model computed logits that are not numbers; its file may be damaged");
 }
 
 }  // namespace
 
-SampledToken Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
-                             int64_t position, int n_top) {
-  const SamplingParams& p = params_;
-  const int32_t greedy = argmax(logits);  // also finds logits that are not numbers
-  SampledToken out;
-  const bool plain = p.logit_bias.empty() && p.repeat_penalty == 1 && p.presence_penalty == 0 &&
-                     p.frequency_penalty == 0;
-  if (plain && p.temperature == 0) {
-    out.token = greedy;
-  } else {
-    logits_.assign(logits.begin(), logits.end());
-    for (const auto& [token, bias] : p.logit_bias) logits_[static_cast<size_t>(token)] += bias;
-    apply_penalties(history);
-    out.token = p.temperature == 0 ? argmax(logits_) : choose(position);
-  }
-  if (n_top >= 0) {
-    const double log_sum = log_sum_exp(logits).log_sum;
-    out.logprob = static_cast<float>(logits[static_cast<size_t>(out.token)] - log_sum);
-    if (n_top > 0) out.top = best_tokens(logits, n_top, log_sum);
-  }
-  return out;
+float Distribution::of(int32_t token) const {
+  const auto found = std::find_if(candidates.begin(), candidates.end(),
+                                  [token](const Candidate& c) { return c.token == token; });
+  if (found == candidates.end()) return 0;
+  return probabilities[static_cast<size_t>(found - candidates.begin())];
 }
 
-int32_t Sampler::choose(int64_t position) {
+int32_t Distribution::draw(double u) const {
+  double sum = 0;
+  for (size_t i = 0; i < probabilities.size(); ++i) {
+    sum += probabilities[i];
+    if (u < sum) return candidates[i].token;
+  }
+  return candidates.back().token;
+}
+
+Sampler::Sampler(const SamplingParams& params, int32_t vocab_size,
+                 std::function<std::string(int32_t)> token_bytes)
+    : params_(params), token_bytes_(std::move(token_bytes)), mirostat_mu_(2 * params.mirostat_tau) {
+  check(params, vocab_size);
+  seed_ = params.seed ? *params.seed
+                      : (uint64_t{std::random_device{}()} << 32 | std::random_device{}());
+}
+
+bool Sampler::breaks_repetitions(int32_t token) {
+  if (!token_bytes_) return false;
+  const auto [known, is_new] = breakers_.try_emplace(token, false);
+  if (is_new) {
+    const std::string text = token_bytes_(token);
+    known->second = std::any_of(
+        params_.dry_sequence_breakers.begin(), params_.dry_sequence_breakers.end(),
+        [&text](const std::string& breaker) { return text.find(breaker) != std::string::npos; });
+  }
+  return known->second;
+}
+
+// The logits to choose from: the model's own where nothing changes them.
+std::span<const float> Sampler::adjust(std::span<const float> logits,
+                                       std::span<const int32_t> history,
+                                       std::span<const uint32_t> mask) {
+  if (!changes_logits(params_) && mask.empty()) return logits;
+  logits_.assign(logits.begin(), logits.end());
+  for (const auto& [token, bias] : params_.logit_bias) {
+    logits_[static_cast<size_t>(token)] += bias;
+  }
+  apply_penalties(params_, history, logits_);
+  apply_dry(
+      params_, history, [this](int32_t token) { return breaks_repetitions(token); }, logits_);
+  if (!mask.empty()) apply_mask(mask, logits_);
+  return logits_;
+}
+
+// Collects as few candidates as the first truncation leaves: a vocabulary is never sorted.
+void Sampler::truncate(std::span<const float> logits, int64_t position) {
   const SamplingParams& p = params_;
-  candidates_.clear();
-  for (size_t i = 0; i < logits_.size(); ++i) {
-    if (std::isfinite(logits_[i])) candidates_.push_back({static_cast<int32_t>(i), logits_[i]});
+  Candidates& candidates = distribution_.candidates;
+  float floor = p.top_n_sigma > 0 ? n_sigma_floor(logits, p.top_n_sigma) : kNever;
+  const bool only_nucleus = p.top_n_sigma == 0 && p.typical_p == 1 && p.top_p < 1;
+  if (p.top_k > 0) {
+    collect_best(logits, p.top_k, candidates);
+    if (p.top_n_sigma > 0 && !candidates.empty()) keep_above(candidates, floor);
+  } else if (only_nucleus) {
+    collect_nucleus(logits, p.top_p, candidates);
+  } else {
+    const bool only_min_p = p.typical_p == 1 && p.top_p == 1 && p.min_p > 0;
+    if (only_min_p) floor = std::max(floor, cpu::largest(logits) + std::log(p.min_p));
+    collect(logits, floor, candidates);
   }
-  if (candidates_.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "logit_bias leaves no token that may be chosen");
+  if (candidates.empty()) return;
+  if (p.typical_p < 1) keep_typical(candidates, p.typical_p);
+  if (p.top_p < 1 && (p.top_k > 0 || !only_nucleus)) keep_nucleus(candidates, p.top_p);
+  if (p.min_p > 0) keep_min_p(candidates, p.min_p);
+  const bool exclude = p.xtc_probability > 0 &&
+                       uniform(seed_, position, RandomStream::kExcludeTop) < p.xtc_probability;
+  if (exclude) exclude_top_choices(candidates, p.xtc_threshold);
+}
+
+void Sampler::truncate_mirostat(std::span<const float> logits) {
+  Candidates& candidates = distribution_.candidates;
+  collect(logits, kNever, candidates);
+  if (candidates.empty()) return;
+  for (Candidate& c : candidates) c.logit /= params_.temperature;
+  if (params_.mirostat == 1) {
+    keep_mirostat_v1(candidates, mirostat_mu_, static_cast<int32_t>(logits.size()));
+  } else {
+    keep_mirostat(candidates, mirostat_mu_);
   }
-  keep_top_k(candidates_, p.top_k);
-  if (p.typical_p < 1) keep_typical(candidates_, p.typical_p);
-  if (p.top_p < 1) keep_nucleus(candidates_, p.top_p);
-  if (p.min_p > 0) keep_min_p(candidates_, p.min_p);
-  return candidates_[draw(candidates_, p.temperature, uniform(seed_, position))].token;
+}
+
+const Distribution& Sampler::distribution(std::span<const float> logits,
+                                          std::span<const int32_t> history, int64_t position,
+                                          std::span<const uint32_t> mask) {
+  const SamplingParams& p = params_;
+  refuse_nan(logits);
+  const auto adjusted = adjust(logits, history, mask);
+  Candidates& candidates = distribution_.candidates;
+  candidates.clear();
+  float temperature = p.temperature;
+  if (p.temperature == 0) {
+    const int32_t best = cpu::argmax(adjusted);
+    if (best >= 0 && adjusted[static_cast<size_t>(best)] > kNever) {
+      candidates.push_back({best, adjusted[static_cast<size_t>(best)]});
+    }
+    temperature = 1;
+  } else if (p.mirostat > 0) {
+    truncate_mirostat(adjusted);
+    temperature = 1;
+  } else {
+    truncate(adjusted, position);
+    if (p.dynatemp_range > 0 && !candidates.empty()) {
+      temperature =
+          dynamic_temperature(candidates, p.temperature, p.dynatemp_range, p.dynatemp_exponent);
+    }
+  }
+  if (candidates.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "logit_bias or the constraint leaves no token that may be chosen");
+  }
+  softmax(candidates, temperature, distribution_.probabilities);
+  return distribution_;
+}
+
+void Sampler::chose(int32_t token) {
+  if (params_.mirostat == 0 || params_.temperature == 0) return;
+  const float surprise = -std::log2(std::max(distribution_.of(token), 1e-30f));
+  mirostat_mu_ -= params_.mirostat_eta * (surprise - params_.mirostat_tau);
+}
+
+SampledToken Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
+                             int64_t position, int n_top, std::span<const uint32_t> mask) {
+  const int32_t token =
+      distribution(logits, history, position, mask).draw(uniform(seed_, position));
+  chose(token);
+  return with_logprobs(token, logits, n_top);
+}
+
+SampledToken with_logprobs(int32_t token, std::span<const float> logits, int n_top) {
+  SampledToken out;
+  out.token = token;
+  if (n_top < 0) return out;
+  const double log_sum = cpu::log_sum_exp(logits);
+  const auto logprob = [log_sum](float logit) { return static_cast<float>(logit - log_sum); };
+  out.logprob = logprob(logits[static_cast<size_t>(token)]);
+  if (n_top == 0) return out;
+  std::vector<cpu::TopLogit> best;
+  cpu::top_k(logits, n_top, best);
+  for (const cpu::TopLogit& top : best) out.top.push_back({top.id, logprob(top.logit)});
+  return out;
 }
 
 }  // namespace mlxr

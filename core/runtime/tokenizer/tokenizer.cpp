@@ -120,6 +120,8 @@ bool Tokenizer::is_special(int32_t id) const {
 
 int32_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
 
+const mlxr_tokenizer* Tokenizer::handle() const { return impl_->handle.get(); }
+
 std::string Tokenizer::stream_push(mlxr_text_stream& stream, int32_t id, bool skip_special) const {
   mlxr_text_buffer text{};
   mlxr_text_buffer error{};

@@ -44,6 +44,8 @@ class Tokenizer {
   bool is_special(int32_t id) const;
   int32_t vocab_size() const;  // number of ids, added tokens included
 
+  const mlxr_tokenizer* handle() const;  // for the other faces of the text library
+
  private:
   friend class StreamDecoder;
   std::string stream_push(mlxr_text_stream& stream, int32_t id, bool skip_special) const;

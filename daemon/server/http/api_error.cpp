@@ -1,6 +1,9 @@
 #include "daemon/server/http/api_error.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "daemon/scheduler/model_manager.h"
 
 namespace mlxr {
 namespace {
@@ -38,6 +41,8 @@ ApiError to_api_error(ErrorCode code, const std::string& message, bool draining)
         return {503, message, "server_error", "", "shutting_down"};
       }
       return {429, message, "rate_limit_error", "", "queue_full"};
+    case ErrorCode::kTimeout:
+      return {504, message, "server_error", "", "timeout"};
     case ErrorCode::kIo:
       return {500, message, "server_error", "", "io_error"};
     case ErrorCode::kInternal:
@@ -51,6 +56,13 @@ ApiError to_api_error(const std::exception_ptr& failure, bool draining) {
     std::rethrow_exception(failure);
   } catch (const RequestError& error) {
     return error.error();
+  } catch (const QueueFull& full) {
+    ApiError error = to_api_error(full.code(), full.what(), draining);
+    error.retry_after = full.retry_after();
+    return error;
+  } catch (const StillLoading& loading) {
+    return {503,     loading.what(),  "server_error",
+            "model", "model_loading", std::chrono::seconds(10)};
   } catch (const Error& error) {
     return to_api_error(error.code(), error.what(), draining);
   } catch (const std::exception& error) {
@@ -71,7 +83,11 @@ std::string to_json(const ApiError& error) {
 Response to_response(const ApiError& error) {
   Response response{error.status, "application/json", to_json(error), {}};
   if (error.status == 429 || error.status == 503) {
-    response.headers.emplace_back("Retry-After", "1");
+    const auto wait = std::max(error.retry_after, std::chrono::seconds(1));
+    response.headers.emplace_back("Retry-After", std::to_string(wait.count()));
+  }
+  if (error.status == 401) {
+    response.headers.emplace_back("WWW-Authenticate", "Bearer");
   }
   return response;
 }

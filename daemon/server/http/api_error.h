@@ -2,6 +2,7 @@
 // {"error": {message, type, param, code}}.
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <string>
 
@@ -14,8 +15,9 @@ struct ApiError {
   int status = 500;
   std::string message;
   std::string type = "server_error";
-  std::string param;  // empty: null
-  std::string code;   // empty: null
+  std::string param;                    // empty: null
+  std::string code;                     // empty: null
+  std::chrono::seconds retry_after{0};  // of 429 and 503; 0: a second
 };
 
 // Thrown by wire formats for what is wrong with a request's form.

@@ -1,8 +1,10 @@
 // One client connection, TCP or Unix socket alike: reads requests, hands them to the handler,
-// writes what it answers, and watches for the client going away meanwhile. The only user of Beast.
+// writes what it answers, and watches for the client going away meanwhile. Beast stays in these
+// files (connection-inl.h, transport.h), request_head.h and gzip.cpp.
 #pragma once
 
 #include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -14,7 +16,7 @@ namespace mlxr {
 
 struct HttpLimits {
   int64_t max_body_bytes = 32 << 20;
-  std::chrono::seconds idle_timeout{75};   // between requests, and for a request's headers
+  std::chrono::seconds idle_timeout{75};   // between requests; for headers; for a TLS handshake
   std::chrono::seconds body_timeout{60};   // for a request's body
   std::chrono::seconds write_timeout{30};  // for the client to take what was written
 };
@@ -35,5 +37,10 @@ std::shared_ptr<ConnectionHandle> start_connection(asio::generic::stream_protoco
                                                    bool is_unix_socket, const HttpLimits& limits,
                                                    const Handler& handler,
                                                    std::function<void()> ended);
+
+// The same over TLS, on a TCP socket. `context` must outlive the connection.
+std::shared_ptr<ConnectionHandle> start_tls_connection(
+    asio::generic::stream_protocol::socket socket, asio::ssl::context& context,
+    const HttpLimits& limits, const Handler& handler, std::function<void()> ended);
 
 }  // namespace mlxr

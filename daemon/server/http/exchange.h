@@ -1,9 +1,13 @@
 // One request and its answer, as wire formats see them: respond once, or open a stream and write.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "daemon/server/auth/caller.h"
 #include "daemon/server/http/async.h"
 #include "daemon/server/http/message.h"
 #include "daemon/telemetry/log.h"
@@ -19,6 +23,14 @@ class Exchange {
   virtual Request& mutable_request() = 0;
   virtual asio::any_io_executor executor() = 0;
 
+  // The request comes with its headers only; this reads its body, so that nobody who is refused can
+  // make the server take one. False: the client is gone. Throws RequestError for a body that is too
+  // large or malformed. What is answered without it ends the connection.
+  virtual Task<bool> read_body() = 0;
+  // The same for bodies that are too large for memory: their next piece, of any length; an empty
+  // one is the end. Not together with read_body.
+  virtual Task<bool> read_piece(std::string& piece) = 0;
+
   virtual Task<void> respond(Response response) = 0;
   // Sends status 200 and the headers of a body whose length is not known.
   virtual Task<bool> begin_stream(std::string content_type) = 0;
@@ -33,6 +45,10 @@ class Exchange {
   virtual void on_disconnect(std::function<void()> callback) = 0;
 
   RequestRecord record;
+  Caller caller;
+  const std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
+  // Set on whatever is answered.
+  std::vector<std::pair<std::string, std::string>> extra_headers;
 };
 
 }  // namespace mlxr

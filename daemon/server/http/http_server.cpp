@@ -1,5 +1,8 @@
 #include "daemon/server/http/http_server.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -15,10 +18,20 @@ namespace {
 using boost::system::error_code;
 using GenericSocket = asio::generic::stream_protocol::socket;
 
-// Tokens go out one by one; waiting to fill packets would delay them.
-void set_no_delay(GenericSocket& socket) {
+// Pieces of a stream go out as they come: waiting to fill packets would delay them. And a peer that
+// vanished without a word is found out, also while nothing is written to it.
+void set_tcp_options(GenericSocket& socket) {
   error_code ignored;
   socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+#ifdef TCP_KEEPIDLE
+  const auto set = [&socket](int option, int seconds) {
+    ::setsockopt(socket.native_handle(), IPPROTO_TCP, option, &seconds, sizeof seconds);
+  };
+  set(TCP_KEEPIDLE, 30);
+  set(TCP_KEEPINTVL, 10);
+  set(TCP_KEEPCNT, 3);
+#endif
 }
 
 }  // namespace
@@ -39,20 +52,30 @@ HttpServer::~HttpServer() {
 }
 
 uint16_t HttpServer::listen_on_tcp(const std::string& host, uint16_t port) {
-  tcp_.emplace(listen_tcp(context_, host, port));
-  return tcp_->local_endpoint().port();
+  return tcp_.emplace_back(listen_tcp(context_, host, port)).local_endpoint().port();
 }
 
 void HttpServer::listen_on_unix(const std::filesystem::path& path) {
   unix_.emplace(context_, path);
 }
 
+void HttpServer::adopt_tcp(int descriptor, bool is_ipv6) {
+  tcp_.emplace_back(context_, is_ipv6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), descriptor);
+}
+
+void HttpServer::adopt_unix(int descriptor) {
+  adopted_unix_.emplace_back(context_, asio::local::stream_protocol(), descriptor);
+}
+
 void HttpServer::start() {
-  if (tcp_) {
-    asio::co_spawn(accepting_, accept_loop(*tcp_, false), asio::detached);
+  for (auto& acceptor : tcp_) {
+    asio::co_spawn(accepting_, accept_loop(acceptor, false), asio::detached);
   }
   if (unix_) {
     asio::co_spawn(accepting_, accept_loop(unix_->acceptor(), true), asio::detached);
+  }
+  for (auto& acceptor : adopted_unix_) {
+    asio::co_spawn(accepting_, accept_loop(acceptor, true), asio::detached);
   }
   for (int i = 0; i < kThreads; ++i) {
     threads_.emplace_back([this] { context_.run(); });
@@ -82,14 +105,18 @@ void HttpServer::serve(GenericSocket socket, bool is_unix_socket) {
     return;
   }
   if (!is_unix_socket) {
-    set_no_delay(socket);
+    set_tcp_options(socket);
   }
   const Handles::iterator place = connections_.emplace(connections_.end());
-  *place = start_connection(std::move(socket), is_unix_socket, limits_, handler_, [this, place] {
-    const std::lock_guard ended(mutex_);
+  auto ended = [this, place] {
+    const std::lock_guard erasing(mutex_);
     connections_.erase(place);
     changed_.notify_all();
-  });
+  };
+  *place = tls_ && !is_unix_socket
+               ? start_tls_connection(std::move(socket), *tls_, limits_, handler_, std::move(ended))
+               : start_connection(std::move(socket), is_unix_socket, limits_, handler_,
+                                  std::move(ended));
 }
 
 std::vector<std::shared_ptr<ConnectionHandle>> HttpServer::connections() {
@@ -110,11 +137,14 @@ void HttpServer::stop_accepting() {
   }
   asio::post(accepting_, [this] {
     error_code ignored;
-    if (tcp_) {
-      tcp_->close(ignored);
+    for (auto& acceptor : tcp_) {
+      acceptor.close(ignored);
     }
     if (unix_) {
       unix_->acceptor().close(ignored);
+    }
+    for (auto& acceptor : adopted_unix_) {
+      acceptor.close(ignored);
     }
   });
 }

@@ -4,6 +4,7 @@
 #include <utility>  // before Asio: see async.h
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/strand.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -32,9 +33,15 @@ class HttpServer {
 
   asio::io_context& context() { return context_; }
 
+  // TLS on TCP from now on; before start().
+  void encrypt_tcp(asio::ssl::context context) { tls_.emplace(std::move(context)); }
+
   // Returns the port (a free one for 0). Throws as listen_tcp.
   uint16_t listen_on_tcp(const std::string& host, uint16_t port);
   void listen_on_unix(const std::filesystem::path& path);
+  // Sockets that somebody else opened: they listen already, and stay when this ends.
+  void adopt_tcp(int descriptor, bool is_ipv6);
+  void adopt_unix(int descriptor);
   // Starts to accept.
   void start();
 
@@ -59,8 +66,10 @@ class HttpServer {
   asio::io_context context_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::strand<asio::io_context::executor_type> accepting_;  // the acceptors are used on it only
-  std::optional<asio::ip::tcp::acceptor> tcp_;
+  std::optional<asio::ssl::context> tls_;
+  std::list<asio::ip::tcp::acceptor> tcp_;
   std::optional<UnixListener> unix_;
+  std::list<asio::local::stream_protocol::acceptor> adopted_unix_;
   std::vector<std::thread> threads_;
 
   std::mutex mutex_;

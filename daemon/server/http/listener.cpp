@@ -58,7 +58,7 @@ void remove_stale(asio::io_context& context, const fs::path& path) {
 }  // namespace
 
 asio::ip::tcp::acceptor listen_tcp(asio::io_context& context, const std::string& host,
-                                   uint16_t port) {
+                                   uint16_t port, const std::string& flag) {
   const std::string name = host + ":" + std::to_string(port);
   error_code problem;
   const asio::ip::address address = asio::ip::make_address(host, problem);
@@ -76,10 +76,10 @@ asio::ip::tcp::acceptor listen_tcp(asio::io_context& context, const std::string&
     acceptor.listen(asio::socket_base::max_listen_connections, problem);
   }
   if (problem == asio::error::address_in_use) {
-    throw Error(ErrorCode::kUnavailable,
-                name +
-                    " is in use by another program; choose another port with --port or "
-                    "MLXR_PORT (0 takes a free one)");
+    throw Error(ErrorCode::kUnavailable, name +
+                                             " is in use by another program; choose another port "
+                                             "with " +
+                                             flag);
   }
   if (problem) {
     throw Error(ErrorCode::kIo, "cannot listen on " + name + ": " + problem.message());

@@ -13,9 +13,10 @@ namespace mlxr {
 
 namespace asio = boost::asio;
 
-// Throws Error{kUnavailable} when the port is taken, Error{kIo} for any other failure.
+// Throws Error{kUnavailable} when the port is taken, saying that `flag` changes it, and Error{kIo}
+// for any other failure.
 asio::ip::tcp::acceptor listen_tcp(asio::io_context& context, const std::string& host,
-                                   uint16_t port);
+                                   uint16_t port, const std::string& flag = "--port");
 
 // A Unix socket with mode 0600 and the lock that makes it ours: of two daemons started at once one
 // gets it, and what a killed daemon left behind is replaced.

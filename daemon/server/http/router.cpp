@@ -57,29 +57,41 @@ bool matches(const std::vector<std::string>& pattern, const std::vector<std::str
 
 }  // namespace
 
-void Router::add(std::string method, std::string pattern, Handler handler) {
-  std::vector<std::string> segments = segments_of(pattern);
-  routes_.push_back(
-      {std::move(method), std::move(pattern), std::move(segments), std::move(handler)});
+void Router::add(RouteInfo info, Handler handler) {
+  std::vector<std::string> segments = segments_of(info.pattern);
+  routes_.push_back({std::move(info), std::move(segments), std::move(handler)});
+}
+
+std::vector<RouteInfo> Router::table() const {
+  std::vector<RouteInfo> table;
+  for (const Route& route : routes_) {
+    table.push_back(route.info);
+  }
+  return table;
 }
 
 Router::Match Router::match(Request& request) const {
   const std::vector<std::string> path = segments_of(request.path);
-  const std::string method = request.method == "HEAD" ? "GET" : request.method;
+  const auto serves = [&request](const Route& route) {
+    return route.info.method == request.method ||
+           (request.method == "HEAD" && route.info.method == "GET");
+  };
   Match result;
   for (const Route& route : routes_) {
     std::map<std::string, std::string> values;
     if (!matches(route.segments, path, values)) {
       continue;
     }
-    result.pattern = route.pattern;
-    if (route.method == method) {
+    result.pattern = route.info.pattern;
+    result.access = route.info.access;
+    result.reads_body_itself = route.info.reads_body_itself;
+    if (serves(route)) {
       request.path_values = std::move(values);
       result.handler = &route.handler;
       return result;
     }
-    result.allowed.push_back(route.method);
-    if (route.method == "GET") {
+    result.allowed.push_back(route.info.method);
+    if (route.info.method == "GET") {
       result.allowed.push_back("HEAD");
     }
   }

@@ -12,12 +12,33 @@ namespace mlxr {
 
 using Handler = std::function<Task<void>(Exchange&)>;
 
+// What a caller must be allowed to do.
+enum class Access { kOpen, kInference, kAdmin };
+
+// What goes in and comes out: names of schemas in the description of the API; empty: none.
+struct RouteBodies {
+  std::string request;
+  std::string answer;       // as JSON
+  std::string stream = "";  // a content type, of an answer that is streamed or is no JSON
+};
+
+struct RouteInfo {
+  std::string method, pattern;
+  Access access = Access::kInference;
+  std::string summary;  // one line for people
+  RouteBodies bodies = {};
+  bool reads_body_itself = false;  // the handler takes it piece by piece
+};
+
 class Router {
  public:
-  void add(std::string method, std::string pattern, Handler handler);
+  void add(RouteInfo info, Handler handler);
+  std::vector<RouteInfo> table() const;  // in the order in which routes were added
 
   struct Match {
     const Handler* handler = nullptr;  // null: see `allowed`
+    Access access = Access::kInference;
+    bool reads_body_itself = false;
     std::string pattern;
     std::vector<std::string> allowed;  // methods the path has; empty: no such path
   };
@@ -26,7 +47,7 @@ class Router {
 
  private:
   struct Route {
-    std::string method, pattern;
+    RouteInfo info;
     std::vector<std::string> segments;
     Handler handler;
   };

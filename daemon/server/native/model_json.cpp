@@ -46,6 +46,21 @@ Json stop_tokens(const Model& model) {
   return tokens;
 }
 
+void add_loaded(Json& json, const Services& services, const std::string& name) {
+  const std::vector<LoadedModelInfo> loaded = services.models.loaded();
+  const auto found = std::ranges::find(loaded, name, &LoadedModelInfo::name);
+  json["loaded"] = found != loaded.end();
+  if (found != loaded.end()) {
+    json["memory_bytes"] = found->memory.total();
+  }
+}
+
+Json memory_json(const MemoryEstimate& memory) {
+  return {{"total_bytes", memory.total()}, {"weight_bytes", memory.weights},
+          {"kv_bytes", memory.kv},         {"activation_bytes", memory.activations},
+          {"other_bytes", memory.other},   {"mapped_bytes", memory.mapped}};
+}
+
 }  // namespace
 
 Json model_summary(Services& services, const ModelEntry& entry) {
@@ -56,7 +71,7 @@ Json model_summary(Services& services, const ModelEntry& entry) {
     json["error"] = error.what();
   }
   json["is_default"] = entry.is_default;
-  json["loaded"] = services.is_loaded(entry.name);
+  add_loaded(json, services, entry.name);
   return json;
 }
 
@@ -67,7 +82,7 @@ Json model_details(Services& services, const std::string& name) {
   Json json = entry_head(entry);
   add_facts(json, services, entry.name, model->facts);
   json["is_default"] = entry.is_default;
-  json["loaded"] = services.is_loaded(entry.name);
+  add_loaded(json, services, entry.name);
   json["vocab_size"] = model->facts.vocab_size;
   json["hidden_size"] = model->facts.hidden_size;
   json["layers"] = model->facts.layers;
@@ -81,6 +96,43 @@ Json model_details(Services& services, const std::string& name) {
   return json;
 }
 
+Json memory_state(const MemoryStats& memory) {
+  Json unloads = Json::object();
+  for (const UnloadReason reason : kUnloadReasons) {
+    unloads[to_string(reason)] = memory.unloads[static_cast<size_t>(reason)];
+  }
+  return {{"limit_bytes", memory.limit},
+          {"reserved_bytes", memory.reserved},
+          {"models_loading", memory.loading},
+          {"requests_waiting", memory.waiting},
+          {"loads", memory.loads},
+          {"failed_loads", memory.failed_loads},
+          {"refused_loads", memory.refused_loads},
+          {"unloads", std::move(unloads)}};
+}
+
+Json adapter_json(const AdapterInfo& adapter) {
+  Json json{{"id", adapter.id},
+            {"name", adapter.settings.name},
+            {"path", adapter.settings.path.string()},
+            {"scale", short_number(adapter.settings.scale)},
+            {"loaded", adapter.loaded != nullptr}};
+  if (adapter.loaded) {
+    json["rank"] = adapter.loaded->rank;
+    json["targets"] = adapter.loaded->targets;
+    json["size_bytes"] = adapter.loaded->bytes;
+  }
+  return json;
+}
+
+Json adapter_list(const std::vector<AdapterInfo>& adapters) {
+  Json all = Json::array();
+  for (const AdapterInfo& adapter : adapters) {
+    all.push_back(adapter_json(adapter));
+  }
+  return all;
+}
+
 Json loaded_model(const LoadedModelInfo& model) {
   return {{"name", model.name},
           {"context_length", model.context_length},
@@ -89,12 +141,22 @@ Json loaded_model(const LoadedModelInfo& model) {
           {"waiting", model.stats.waiting},
           {"kv_blocks_used", model.stats.kv_blocks_used},
           {"kv_blocks_total", model.stats.kv_blocks_total},
+          {"kv_disk_bytes", model.stats.kv_disk_bytes},
+          {"kv_blocks_persisted", model.stats.kv_blocks_persisted},
+          {"kv_blocks_restored", model.stats.kv_blocks_restored},
+          {"kv_blocks_dropped", model.stats.kv_blocks_dropped},
+          {"proposed_tokens", model.stats.proposed_tokens},
+          {"accepted_tokens", model.stats.accepted_tokens},
           {"loaded_at", model.loaded_at},
           {"load_seconds", model.load_seconds},
           {"repacked_bytes", model.repacked_bytes},
           {"repack_seconds", model.repack_seconds},
+          {"pinned", model.pinned},
+          {"memory", memory_json(model.memory)},
           {"quantization", model.facts.quantization},
-          {"size_bytes", model.facts.weight_bytes}};
+          {"size_bytes", model.facts.weight_bytes},
+          {"adapter_bytes", model.adapter_bytes},
+          {"adapters", adapter_list(model.adapters)}};
 }
 
 }  // namespace mlxr::native

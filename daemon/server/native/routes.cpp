@@ -2,8 +2,14 @@
 
 #include <unistd.h>
 
+#include "daemon/server/admission.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/native/adapter_routes.h"
+#include "daemon/server/native/metrics.h"
 #include "daemon/server/native/model_json.h"
+#include "daemon/server/native/rerank.h"
+#include "daemon/server/native/tokenize.h"
+#include "daemon/server/native/trace_json.h"
 
 namespace mlxr::native {
 namespace {
@@ -13,13 +19,6 @@ Task<void> send(Exchange& exchange, Json body, int status = 200) {
   response.status = status;
   response.body = to_text(body);
   co_await exchange.respond(std::move(response));
-}
-
-void require_unix_socket(const Exchange& exchange, const std::string& what) {
-  if (!exchange.request().is_unix_socket) {
-    throw RequestError({403, what + " is allowed over the Unix socket only",
-                        "invalid_request_error", "", "unix_socket_only"});
-  }
 }
 
 // g++ 12 cannot compile braced lists inside coroutines: bodies are made in plain functions.
@@ -60,15 +59,39 @@ Json loaded_body(const Services& services) {
   for (const LoadedModelInfo& model : services.models.loaded()) {
     models.push_back(loaded_model(model));
   }
-  const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - services.started;
   return {{"models", std::move(models)},
+          {"memory", memory_state(services.models.memory())},
           {"pid", ::getpid()},
-          {"uptime_seconds", uptime.count()},
+          {"uptime_seconds", services.uptime_seconds()},
           {"version", services.version}};
 }
 
 Task<void> list_loaded(Services& services, Exchange& exchange) {
   co_await send(exchange, loaded_body(services));
+}
+
+Task<void> metrics(Services& services, Exchange& exchange) {
+  Response response;
+  response.content_type = kMetricsContentType;
+  response.body = metrics_text(services);
+  co_await exchange.respond(std::move(response));
+}
+
+std::string trace_text(const Services& services, const Request& request) {
+  if (!services.trace || !services.trace->on()) {
+    throw RequestError({404, "nothing is traced (setting trace_events is 0)",
+                        "invalid_request_error", "", "trace_off"});
+  }
+  const auto name = request.query.find("request");
+  return to_text(
+      chrome_trace(services.trace->snapshot(), name == request.query.end() ? "" : name->second));
+}
+
+Task<void> trace(Services& services, Exchange& exchange) {
+  Response response;
+  response.body = co_await services.run_on(
+      services.work, [&] { return trace_text(services, exchange.request()); });
+  co_await exchange.respond(std::move(response));
 }
 
 std::string required_name(const Fields& fields) {
@@ -87,17 +110,13 @@ std::string name_to_load(Services& services, const Exchange& exchange) {
   if (!path) {
     return required_name(fields);
   }
-  require_unix_socket(exchange, "loading a model by its path");
-  if (!std::filesystem::path(*path).is_absolute()) {
-    throw bad_field("path", "\"path\" must be an absolute path, not \"" + *path + "\"");
-  }
-  return services.models.add_path(*path).name;
+  return add_path(services, exchange, *path);
 }
 
 Task<void> load(Services& services, Exchange& exchange) {
   const std::string name =
       co_await services.run_on(services.work, [&] { return name_to_load(services, exchange); });
-  const std::shared_ptr<ServedModel> model = co_await services.acquire(name);
+  const std::shared_ptr<ServedModel> model = co_await services.acquire(exchange, name);
   exchange.record.model = model->name();
   co_await send(exchange, loaded_model(model->info()));
 }
@@ -115,27 +134,109 @@ Task<void> unload(Services& services, Exchange& exchange) {
   co_await send(exchange, std::move(body));
 }
 
+Task<void> tokenize_text(Services& services, Exchange& exchange) {
+  const TokenizeRequest request = co_await services.run_on(
+      services.work, [&exchange] { return read_tokenize_request(exchange.request().body); });
+  const std::shared_ptr<ServedModel> model = co_await services.acquire(
+      exchange, request.chat ? request.chat->options.model : request.model);
+  exchange.record.model = model->name();
+  Json body =
+      co_await services.run_on(services.work, [&] { return tokenize(services, *model, request); });
+  co_await send(exchange, std::move(body));
+}
+
+Task<void> detokenize_ids(Services& services, Exchange& exchange) {
+  const DetokenizeRequest request = co_await services.run_on(
+      services.work, [&exchange] { return read_detokenize_request(exchange.request().body); });
+  const std::shared_ptr<ServedModel> model = co_await services.acquire(exchange, request.model);
+  exchange.record.model = model->name();
+  Json body = co_await services.run_on(services.work, [&] { return detokenize(*model, request); });
+  co_await send(exchange, std::move(body));
+}
+
+Task<void> rank_documents(Services& services, Exchange& exchange) {
+  const RerankBody request = co_await services.run_on(
+      services.work, [&exchange] { return read_rerank_request(exchange.request().body); });
+  const std::shared_ptr<ServedModel> model = co_await services.acquire(
+      exchange, request.rerank.options.model, request.rerank.options.timeout);
+  exchange.record.model = model->name();
+  const auto ranking = co_await rerank(services, exchange, model, request.rerank);
+  if (ranking) {
+    co_await send(exchange, rerank_body(*ranking, request, exchange.record.id, model->name()));
+  }
+}
+
 Json shutdown_body() { return {{"status", "shutting down"}}; }
 
 Task<void> shut_down(Services& services, Exchange& exchange) {
-  require_unix_socket(exchange, "shutting the daemon down");
+  // On loopback everyone has every scope; ending the daemon takes a key, or the owner's socket.
+  if (exchange.caller.key_id.empty()) {
+    require_unix_socket(exchange, "shutting the daemon down without an API key");
+  }
   co_await send(exchange, shutdown_body(), 202);
   services.request_shutdown();
 }
 
 }  // namespace
 
+std::string add_path(Services& services, const Exchange& exchange, const std::string& path) {
+  require_unix_socket(exchange, "loading a model by its path");
+  if (!std::filesystem::path(path).is_absolute()) {
+    throw bad_field("path", "\"path\" must be an absolute path, not \"" + path + "\"");
+  }
+  return services.models.add_path(path).name;
+}
+
 void add_routes(Router& router, Services& services) {
   const auto with = [&services](Task<void> (*endpoint)(Services&, Exchange&)) -> Handler {
     return [&services, endpoint](Exchange& exchange) { return endpoint(services, exchange); };
   };
-  router.add("GET", "/health", with(health));
-  router.add("GET", "/mlxr/v1/models", with(list_models));
-  router.add("GET", "/mlxr/v1/models/{name...}", with(show_model));
-  router.add("GET", "/mlxr/v1/ps", with(list_loaded));
-  router.add("POST", "/mlxr/v1/load", with(load));
-  router.add("POST", "/mlxr/v1/unload", with(unload));
-  router.add("POST", "/mlxr/v1/shutdown", with(shut_down));
+  router.add({"GET", "/health", Access::kOpen, "Whether the server answers", {"", "Health"}},
+             with(health));
+  router.add({"GET",
+              "/metrics",
+              Access::kInference,
+              "What the loaded models count, for Prometheus",
+              {"", "", "text/plain"}},
+             with(metrics));
+  router.add({"GET",
+              "/mlxr/v1/trace",
+              Access::kAdmin,
+              "What requests and steps did lately, in Chrome's trace format",
+              {"", "Trace"}},
+             with(trace));
+  router.add(
+      {"GET", "/mlxr/v1/models", Access::kInference, "List the models", {"", "NativeModelList"}},
+      with(list_models));
+  router.add(
+      {"GET", "/mlxr/v1/models/{name...}", Access::kInference, "One model", {"", "NativeModel"}},
+      with(show_model));
+  router.add(
+      {"GET", "/mlxr/v1/ps", Access::kInference, "List the loaded models", {"", "LoadedModelList"}},
+      with(list_loaded));
+  router.add(
+      {"POST", "/tokenize", Access::kInference, "A text's tokens", {"TokenizeRequest", "Tokens"}},
+      with(tokenize_text));
+  router.add({"POST",
+              "/detokenize",
+              Access::kInference,
+              "The text of tokens",
+              {"DetokenizeRequest", "Text"}},
+             with(detokenize_ids));
+  const RouteBodies ranking{"RerankRequest", "Ranking"};
+  router.add({"POST", "/v1/rerank", Access::kInference, "Documents by their relevance", ranking},
+             with(rank_documents));
+  router.add({"POST", "/rerank", Access::kInference, "The same, at its older address", ranking},
+             with(rank_documents));
+  router.add(
+      {"POST", "/mlxr/v1/load", Access::kInference, "Load a model", {"LoadRequest", "LoadedModel"}},
+      with(load));
+  router.add(
+      {"POST", "/mlxr/v1/unload", Access::kAdmin, "Unload a model", {"UnloadRequest", "Unloaded"}},
+      with(unload));
+  router.add({"POST", "/mlxr/v1/shutdown", Access::kAdmin, "End the daemon", {"", "Status"}},
+             with(shut_down));
+  add_adapter_routes(router, services);
 }
 
 }  // namespace mlxr::native

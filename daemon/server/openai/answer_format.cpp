@@ -3,19 +3,14 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <random>
+
+#include "daemon/server/answer.h"
+#include "daemon/server/http/kept_stream.h"
+#include "daemon/server/openai/best_of.h"
+#include "daemon/server/random_id.h"
 
 namespace mlxr::openai {
 namespace {
-
-std::string random_id(const std::string& prefix) {
-  static thread_local std::mt19937_64 random{std::random_device{}()};
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%016llx%08llx",
-                static_cast<unsigned long long>(random()),
-                static_cast<unsigned long long>(random() >> 32));
-  return prefix + text.data();
-}
 
 bool is_utf8(const std::string& bytes) {
   try {
@@ -48,38 +43,67 @@ Json chat_token(const std::string& bytes, float logprob) {
           {"bytes", byte_list(bytes)}};
 }
 
-class ChatFormat : public AnswerFormat {
+Json call_json(const ToolCall& call) {
+  return {{"id", call.id},
+          {"type", "function"},
+          {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+}
+
+// Reasoning has two names on this wire; clients know one or the other.
+void add_reasoning(Json& message, const std::string& reasoning) {
+  message["reasoning_content"] = reasoning;
+  message["reasoning"] = reasoning;
+}
+
+std::string chat_finish(const AnswerEnd& end) {
+  return end.calls > 0 && end.reason == FinishReason::kStop ? "tool_calls"
+                                                            : finish_name(end.reason);
+}
+
+class ChatFormat : public OpenAiFormat {
  public:
-  using AnswerFormat::AnswerFormat;
+  using OpenAiFormat::OpenAiFormat;
 
-  std::vector<Json> opening(int choices) override {
-    std::vector<Json> pieces;
+  std::string opening(int choices) override {
+    std::string bytes;
     for (int choice = 0; choice < choices; ++choice) {
-      pieces.push_back(delta(choice, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr));
+      bytes += chunk(delta(choice, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr));
     }
-    return pieces;
+    return bytes;
   }
 
-  Json piece(int choice, const GenerateEvent& event) override {
-    return delta(choice, {{"content", event.text}}, logprobs(event.logprobs), nullptr);
+  std::string piece(const AnswerPiece& piece) override {
+    std::string bytes;
+    Json probabilities = logprobs(piece.logprobs);
+    for (const AnswerPart& part : piece.parts) {
+      if (part.event.kind == ChatEvent::Kind::kCallEnd) {
+        continue;
+      }
+      bytes += chunk(delta(piece.choice, part_delta(part), std::move(probabilities), nullptr));
+      probabilities = with_logprobs() ? logprobs({}) : nullptr;
+    }
+    // Tokens whose text is held back still have their probabilities.
+    if (bytes.empty() && with_logprobs() && !piece.logprobs.empty()) {
+      bytes = chunk(delta(piece.choice, {{"content", ""}}, std::move(probabilities), nullptr));
+    }
+    return bytes;
   }
 
-  Json finish(int choice, const std::string& reason) override {
-    return delta(choice, Json::object(), nullptr, reason);
+  std::string finish(int choice, const AnswerEnd& end) override {
+    return chunk(delta(choice, Json::object(), nullptr, chat_finish(end)));
   }
 
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  Json whole(const std::vector<Answer>& answers, const AnswerTotals& totals) override {
     Json choices = Json::array();
     for (size_t i = 0; i < answers.size(); ++i) {
-      choices.push_back(
-          {{"index", i},
-           {"message", {{"role", "assistant"}, {"content", answers[i].text}, {"refusal", nullptr}}},
-           {"logprobs", logprobs(answers[i].logprobs)},
-           {"finish_reason", answers[i].finish_reason}});
+      choices.push_back({{"index", i},
+                         {"message", message(answers[i])},
+                         {"logprobs", logprobs(answers[i].logprobs)},
+                         {"finish_reason", chat_finish(answers[i].end)}});
     }
     Json body = head("chat.completion");
     body["choices"] = std::move(choices);
-    body["usage"] = to_json(usage);
+    body["usage"] = to_json(totals);
     return body;
   }
 
@@ -87,6 +111,50 @@ class ChatFormat : public AnswerFormat {
   const char* piece_object() const override { return "chat.completion.chunk"; }
 
  private:
+  static Json part_delta(const AnswerPart& part) {
+    const ChatEvent& event = part.event;
+    Json delta = Json::object();
+    switch (event.kind) {
+      case ChatEvent::Kind::kText:
+        delta["content"] = event.text;
+        break;
+      case ChatEvent::Kind::kReasoning:
+        add_reasoning(delta, event.text);
+        break;
+      case ChatEvent::Kind::kCall: {
+        Json call = call_json(ToolCall{part.call_id, event.text, ""});
+        Json first{{"index", event.call}};
+        first.update(call);
+        delta["tool_calls"] = Json::array({std::move(first)});
+        break;
+      }
+      case ChatEvent::Kind::kArguments:
+        delta["tool_calls"] =
+            Json::array({{{"index", event.call}, {"function", {{"arguments", event.text}}}}});
+        break;
+      case ChatEvent::Kind::kCallEnd:
+        break;
+    }
+    return delta;
+  }
+
+  static Json message(const Answer& answer) {
+    Json message{{"role", "assistant"}, {"content", answer.text}, {"refusal", nullptr}};
+    if (!answer.reasoning.empty()) {
+      add_reasoning(message, answer.reasoning);
+    }
+    if (!answer.calls.empty()) {
+      if (answer.text.empty()) {
+        message["content"] = nullptr;
+      }
+      message["tool_calls"] = Json::array();
+      for (const ToolCall& call : answer.calls) {
+        message["tool_calls"].push_back(call_json(call));
+      }
+    }
+    return message;
+  }
+
   Json delta(int choice, Json content, Json probabilities, Json reason) {
     Json body = head(piece_object());
     body["choices"] = Json::array({{{"index", choice},
@@ -114,36 +182,48 @@ class ChatFormat : public AnswerFormat {
   }
 };
 
-class TextFormat : public AnswerFormat {
+class TextFormat : public OpenAiFormat {
  public:
-  using AnswerFormat::AnswerFormat;
+  using OpenAiFormat::OpenAiFormat;
 
-  std::vector<Json> opening(int choices) override {
+  std::string opening(int choices) override {
     offsets_.assign(static_cast<size_t>(choices), 0);
-    return {};
+    std::string bytes;
+    for (int choice = 0; choice < choices; ++choice) {
+      const std::string text = echo(static_cast<size_t>(choice));
+      bytes += text.empty() ? "" : chunk(piece_of(choice, text, nullptr, nullptr));
+    }
+    return bytes;
   }
 
-  Json piece(int choice, const GenerateEvent& event) override {
-    int64_t& offset = offsets_.at(static_cast<size_t>(choice));
-    return chunk(choice, event.text, logprobs(event.logprobs, offset), nullptr);
+  std::string piece(const AnswerPiece& piece) override {
+    std::string text;
+    for (const AnswerPart& part : piece.parts) {
+      text += part.event.text;
+    }
+    int64_t& offset = offsets_.at(static_cast<size_t>(piece.choice));
+    return chunk(piece_of(piece.choice, text, logprobs(piece.logprobs, offset), nullptr));
   }
 
-  Json finish(int choice, const std::string& reason) override {
-    return chunk(choice, "", nullptr, reason);
+  std::string finish(int choice, const AnswerEnd& end) override {
+    return chunk(piece_of(choice, "", nullptr, finish_name(end.reason)));
   }
 
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  Json whole(const std::vector<Answer>& all, const AnswerTotals& totals) override {
+    const bool choose = options().best_of > options().n;
+    const std::vector<Answer> answers =
+        choose ? best_answers(all, options().best_of, options().n) : all;
     Json choices = Json::array();
     for (size_t i = 0; i < answers.size(); ++i) {
       int64_t offset = 0;
-      choices.push_back({{"text", answers[i].text},
+      choices.push_back({{"text", echo(i) + answers[i].text},
                          {"index", i},
                          {"logprobs", logprobs(answers[i].logprobs, offset)},
-                         {"finish_reason", answers[i].finish_reason}});
+                         {"finish_reason", finish_name(answers[i].end.reason)}});
     }
     Json body = head("text_completion");
     body["choices"] = std::move(choices);
-    body["usage"] = to_json(usage);
+    body["usage"] = to_json(totals);
     return body;
   }
 
@@ -151,7 +231,7 @@ class TextFormat : public AnswerFormat {
   const char* piece_object() const override { return "text_completion"; }
 
  private:
-  Json chunk(int choice, std::string text, Json probabilities, Json reason) {
+  Json piece_of(int choice, std::string text, Json probabilities, Json reason) {
     Json body = head(piece_object());
     body["choices"] = Json::array({{{"text", std::move(text)},
                                     {"index", choice},
@@ -187,48 +267,56 @@ class TextFormat : public AnswerFormat {
 
 }  // namespace
 
-Json to_json(const Usage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens},
-          {"completion_tokens", usage.completion_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+Json to_json(const AnswerTotals& totals) {
+  return {{"prompt_tokens", totals.prompt_tokens},
+          {"completion_tokens", totals.completion_tokens},
+          {"total_tokens", totals.prompt_tokens + totals.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", totals.cached_tokens}}}};
 }
 
-AnswerFormat::AnswerFormat(std::string id_prefix, std::string model, bool with_logprobs,
-                           std::shared_ptr<const Tokenizer> tokenizer)
+OpenAiFormat::OpenAiFormat(const std::string& id_prefix, FormatOptions options)
     : id_(random_id(id_prefix)),
-      model_(std::move(model)),
+      options_(std::move(options)),
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
-                   .count()),
-      with_logprobs_(with_logprobs),
-      tokenizer_(std::move(tokenizer)) {}
+                   .count()) {}
 
-Json AnswerFormat::head(const char* object) const {
-  return {{"id", id_}, {"object", object}, {"created", created_}, {"model", model_}};
+std::string OpenAiFormat::content_type() const { return kEventStreamType; }
+
+std::string OpenAiFormat::ping() const { return ": ping\n\n"; }
+
+std::string OpenAiFormat::failure(const ApiError& error) const {
+  return sse_event(mlxr::to_json(error));
 }
 
-Json AnswerFormat::usage_piece(const Usage& usage) {
-  Json body = head(piece_object());
-  body["choices"] = Json::array();
-  body["usage"] = to_json(usage);
-  return body;
+Json OpenAiFormat::head(const char* object) const {
+  return {{"id", id_}, {"object", object}, {"created", created_}, {"model", options_.model}};
 }
 
-std::unique_ptr<AnswerFormat> chat_format(std::string model, bool with_logprobs,
-                                          std::shared_ptr<const Tokenizer> tokenizer) {
-  return std::make_unique<ChatFormat>("chatcmpl-", std::move(model), with_logprobs,
-                                      std::move(tokenizer));
+std::string OpenAiFormat::chunk(Json piece) const {
+  if (options_.include_usage) {
+    piece["usage"] = nullptr;
+  }
+  return sse_event(to_text(piece));
 }
 
-std::unique_ptr<AnswerFormat> text_format(std::string model, bool with_logprobs,
-                                          std::shared_ptr<const Tokenizer> tokenizer) {
-  return std::make_unique<TextFormat>("cmpl-", std::move(model), with_logprobs,
-                                      std::move(tokenizer));
+std::string OpenAiFormat::closing(const AnswerTotals& totals) {
+  std::string bytes;
+  if (options_.include_usage) {
+    Json piece = head(piece_object());
+    piece["choices"] = Json::array();
+    piece["usage"] = to_json(totals);
+    bytes = sse_event(to_text(piece));
+  }
+  return bytes + sse_event("[DONE]");
 }
 
-std::string finish_name(FinishReason reason) {
-  return reason == FinishReason::kLength ? "length" : "stop";
+std::unique_ptr<AnswerFormat> chat_format(FormatOptions options) {
+  return std::make_unique<ChatFormat>("chatcmpl-", std::move(options));
+}
+
+std::unique_ptr<AnswerFormat> text_format(FormatOptions options) {
+  return std::make_unique<TextFormat>("cmpl-", std::move(options));
 }
 
 std::string token_text(const std::string& bytes) {

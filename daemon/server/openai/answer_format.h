@@ -7,58 +7,51 @@
 #include <vector>
 
 #include "core/runtime/tokenizer/tokenizer.h"
-#include "daemon/scheduler/scheduler.h"
-#include "daemon/server/json_body.h"
+#include "daemon/server/answer_format.h"
 
 namespace mlxr::openai {
 
-struct Usage {
-  int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
-};
-Json to_json(const Usage& usage);
+Json to_json(const AnswerTotals& totals);
 
-// One choice, as far as it has come.
-struct Answer {
-  std::string text;
-  std::vector<GeneratedLogprob> logprobs;
-  std::string finish_reason;
+struct FormatOptions {
+  std::string model;
+  bool with_logprobs = false;
+  bool include_usage = false;                            // in a stream
+  std::shared_ptr<const Tokenizer> tokenizer = nullptr;  // names the alternatives of logprobs
+  std::vector<std::string> echo = {};  // of completions: what each choice's text begins with
+  int n = 1, best_of = 1;              // of completions, for each prompt
 };
 
-class AnswerFormat {
+// What both shapes share.
+class OpenAiFormat : public AnswerFormat {
  public:
-  // `with_logprobs` as the request asked; `tokenizer` names the alternatives.
-  AnswerFormat(std::string id_prefix, std::string model, bool with_logprobs,
-               std::shared_ptr<const Tokenizer> tokenizer);
-  virtual ~AnswerFormat() = default;
+  OpenAiFormat(const std::string& id_prefix, FormatOptions options);
 
-  // Sent before anything is generated, so that the client sees the answer begin.
-  virtual std::vector<Json> opening(int choices) = 0;
-  virtual Json piece(int choice, const GenerateEvent& event) = 0;
-  virtual Json finish(int choice, const std::string& reason) = 0;
-  virtual Json whole(const std::vector<Answer>& answers, const Usage& usage) = 0;
-  Json usage_piece(const Usage& usage);
+  std::string content_type() const override;
+  std::string ping() const override;
+  std::string closing(const AnswerTotals& totals) override;
+  std::string failure(const ApiError& error) const override;
 
  protected:
   Json head(const char* object) const;
+  std::string chunk(Json piece) const;
   virtual const char* piece_object() const = 0;
-  bool with_logprobs() const { return with_logprobs_; }
-  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  std::string echo(size_t choice) const {
+    return choice < options_.echo.size() ? options_.echo[choice] : "";
+  }
+  bool with_logprobs() const { return options_.with_logprobs; }
+  const Tokenizer* tokenizer() const { return options_.tokenizer.get(); }
+  const FormatOptions& options() const { return options_; }
 
  private:
   std::string id_;
-  std::string model_;
+  FormatOptions options_;
   int64_t created_;
-  bool with_logprobs_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
-std::unique_ptr<AnswerFormat> chat_format(std::string model, bool with_logprobs,
-                                          std::shared_ptr<const Tokenizer> tokenizer);
-std::unique_ptr<AnswerFormat> text_format(std::string model, bool with_logprobs,
-                                          std::shared_ptr<const Tokenizer> tokenizer);
+std::unique_ptr<AnswerFormat> chat_format(FormatOptions options);
+std::unique_ptr<AnswerFormat> text_format(FormatOptions options);
 
-// "stop" or "length".
-std::string finish_name(FinishReason reason);
 // A token's bytes as text; what is not UTF-8 by itself is written "bytes:\xe2\x80", as OpenAI does.
 std::string token_text(const std::string& bytes);
 

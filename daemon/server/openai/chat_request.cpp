@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
 
 namespace mlxr::openai {
@@ -80,7 +81,7 @@ Json read_tool_call(const Json& call, const std::string& path) {
     throw bad_field(path + ".function.name", "\"" + path + ".function.name\" is missing");
   }
   Json result = call;
-  const Json* arguments = Fields(*function).value("arguments");
+  const Json* arguments = Fields(*function, path + ".function.").value("arguments");
   if (arguments != nullptr && arguments->is_string()) {
     Json parsed = Json::parse(arguments->get_ref<const std::string&>(), nullptr, false);
     if (parsed.is_object()) {
@@ -90,11 +91,24 @@ Json read_tool_call(const Json& call, const std::string& path) {
   return result;
 }
 
+// Clients send reasoning back under any of three names; templates look for two.
+void keep_reasoning(const Fields& fields, Json& message) {
+  for (const char* name : {"reasoning_content", "reasoning", "thinking"}) {
+    const Json* text = fields.value(name);
+    if (text != nullptr && text->is_string()) {
+      message["reasoning_content"] = *text;
+      message["thinking"] = *text;
+      return;
+    }
+  }
+}
+
 Json read_message(const Json& source, const std::string& path) {
   const Fields fields(source, path + ".");
   Json message = source;
   message["role"] = read_role(fields);
   message["content"] = read_content(fields, message["role"].get<std::string>());
+  keep_reasoning(fields, message);
   const Json* calls = fields.array("tool_calls");
   if (calls == nullptr) {
     message.erase("tool_calls");
@@ -124,13 +138,6 @@ Json read_messages(const Fields& fields) {
 Json read_tools(const Fields& fields) {
   const Json* tools = fields.array("tools");
   const Json* choice = fields.value("tool_choice");
-  const bool known = choice == nullptr || *choice == "auto" || *choice == "none";
-  if (!known) {
-    throw bad_field(
-        "tool_choice",
-        "\"tool_choice\" may be \"auto\" or \"none\"; forcing a call is not supported yet",
-        "unsupported_parameter");
-  }
   if (tools == nullptr || tools->empty() || (choice != nullptr && *choice == "none")) {
     return nullptr;
   }
@@ -147,6 +154,38 @@ Json read_tools(const Fields& fields) {
   return *tools;
 }
 
+bool has_tool(const Json& tools, const std::string& name) {
+  return std::any_of(tools.begin(), tools.end(),
+                     [&](const Json& tool) { return tool["function"]["name"] == name; });
+}
+
+// Nothing: the model chooses. An empty name: it must call something.
+std::optional<std::string> read_forced_call(const Fields& fields, const Json& tools) {
+  const Json* choice = fields.value("tool_choice");
+  if (choice == nullptr || *choice == "auto" || *choice == "none") {
+    return std::nullopt;
+  }
+  std::optional<std::string> name;
+  if (*choice == "required") {
+    name = "";
+  } else if (const Json* function = choice->is_object()
+                                        ? Fields(*choice, "tool_choice.").object("function")
+                                        : nullptr) {
+    name = Fields(*function, "tool_choice.function.").string("name");
+  }
+  if (!name) {
+    throw bad_field("tool_choice",
+                    "\"tool_choice\" must be \"auto\", \"none\", \"required\" or {\"type\": "
+                    "\"function\", \"function\": {\"name\": ...}}");
+  }
+  if (tools.is_null() || (!name->empty() && !has_tool(tools, *name))) {
+    throw bad_field("tool_choice", "\"tool_choice\" asks for a call of " +
+                                       (name->empty() ? "a tool" : "\"" + *name + "\"") +
+                                       ", which \"tools\" does not have");
+  }
+  return name;
+}
+
 int read_logprobs(const Fields& fields) {
   const bool wanted = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs", 0, kMaxTopLogprobs);
@@ -156,20 +195,41 @@ int read_logprobs(const Fields& fields) {
   return wanted ? static_cast<int>(top.value_or(0)) : -1;
 }
 
-}  // namespace
+std::optional<bool> read_truncation(const Fields& fields) {
+  const auto truncation = fields.string("truncation");
+  if (truncation && *truncation != "auto" && *truncation != "disabled") {
+    throw bad_field("truncation",
+                    "\"truncation\" must be \"auto\" (the oldest turns are dropped "
+                    "where a prompt is too long) or \"disabled\", not \"" +
+                        *truncation + "\"");
+  }
+  return truncation ? std::optional(*truncation == "auto") : std::nullopt;
+}
 
-ChatRequest read_chat_request(const std::string& body) {
+ChatRequest checked(Json body) {
   ChatRequest request;
-  request.body = parse_json_object(body);
+  request.body = std::move(body);
   const Fields fields(request.body);
   request.options = read_options(fields);
   request.messages = read_messages(fields);
   request.tools = read_tools(fields);
+  request.forced_call = read_forced_call(fields, request.tools);
+  request.parallel_calls = fields.boolean("parallel_tool_calls").value_or(true);
   if (const Json* variables = fields.object("chat_template_kwargs")) {
     request.template_variables = *variables;
   }
   request.n_logprobs = read_logprobs(fields);
+  request.truncate = read_truncation(fields);
   return request;
 }
+
+}  // namespace
+
+ChatRequest to_chat_request(Json body) {
+  const FieldLog::Pause pause;
+  return checked(std::move(body));
+}
+
+ChatRequest read_chat_request(const std::string& body) { return checked(parse_json_object(body)); }
 
 }  // namespace mlxr::openai

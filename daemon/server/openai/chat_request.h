@@ -11,10 +11,16 @@ struct ChatRequest {
   Json messages;         // as templates want them: content is a string, arguments are objects
   Json tools = nullptr;  // null, or an array
   Json template_variables = Json::object();
+  std::optional<std::string>
+      forced_call;  // a function that must be called; empty: any of the tools
+  bool parallel_calls = true;
+  std::optional<bool> truncate;  // drop the oldest turns of what is too long; nothing: the model's
   int n_logprobs = -1;
 };
 
-// Throws RequestError naming the field.
+// Throws RequestError naming the field. Other APIs translate their bodies into OpenAI's shape, and
+// have them checked here: this is the normal form of a chat.
+ChatRequest to_chat_request(Json body);
 ChatRequest read_chat_request(const std::string& body);
 
 }  // namespace mlxr::openai

@@ -2,11 +2,14 @@
 // change the answer and are not supported are refused by name; harmless unknown ones are ignored.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "daemon/scheduler/adapter_store.h"
 #include "daemon/scheduler/scheduler.h"
+#include "daemon/server/constraints.h"
 #include "daemon/server/json_body.h"
 
 namespace mlxr::openai {
@@ -23,10 +26,30 @@ struct RequestOptions {
   std::vector<std::string> stop;
   bool ignore_eos = false;
   bool show_special = false;
+  std::optional<RequestedConstraint> constraint;
+  int32_t priority = 0;  // higher goes first
+  std::optional<std::chrono::milliseconds> timeout;
+  std::string cache_salt;
+  std::optional<std::vector<AdapterChoice>> adapters;  // nothing: the model's defaults
 };
 
 // Throws RequestError naming the field.
 RequestOptions read_options(const Fields& fields);
+// What read_options and apply_sampling read.
+Json options_schema();
+
+// priority, timeout and cache_salt, alone; what it reads.
+void read_scheduling(const Fields& fields, RequestOptions& options);
+Json scheduling_schema();
+
+// Into the normal form: what another API's body says of priority, timeout and cache_salt, which no
+// API but vLLM's has, and of lora, which is llama-server's. All take them here alike.
+void copy_scheduling(const Fields& fields, Json& body);
+
+// LoRA adapters by number or name, as llama-server takes them: [{"id": 0, "scale": 0.5}]. `path`
+// goes before names in complaints: "lora[1].". Throws RequestError.
+std::vector<AdapterChoice> read_adapters(const Json& array, const std::string& path);
+Json adapters_schema();
 
 // Overrides `params` by what the request says. Throws RequestError.
 void apply_sampling(const Fields& fields, SamplingParams& params);

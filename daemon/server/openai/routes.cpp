@@ -1,103 +1,101 @@
 #include "daemon/server/openai/routes.h"
 
+#include <algorithm>
+
+#include "daemon/server/answer.h"
+#include "daemon/server/chat_prompt.h"
+#include "daemon/server/completion_prompt.h"
+#include "daemon/server/created.h"
 #include "daemon/server/http/api_error.h"
-#include "daemon/server/openai/answer.h"
+#include "daemon/server/http/kept_stream.h"
+#include "daemon/server/openai/answer_format.h"
 #include "daemon/server/openai/chat_request.h"
 #include "daemon/server/openai/completion_request.h"
+#include "daemon/server/openai/embedding_request.h"
 #include "daemon/server/openai/model_list.h"
+#include "daemon/server/openai/response_routes.h"
 
 namespace mlxr::openai {
 namespace {
 
-SamplingParams sampling_for(const ServedModel& model, const Json& body) {
-  SamplingParams sampling = model.default_sampling();
-  apply_sampling(Fields(body), sampling);
-  check_token_ids(sampling, model.model().facts.vocab_size);
-  return sampling;
-}
-
-void submit_chat(Services& services, Generation& generation, const ChatRequest& request) {
-  const ServedModel& model = generation.model();
-  const SamplingParams sampling = sampling_for(model, request.body);
-  const std::vector<int32_t> prompt = services.prompts.chat(
-      model.model(), request.messages, request.tools, request.template_variables);
-  for (int i = 0; i < request.options.n; ++i) {
-    generation.submit(
-        to_generate_request(request.options, sampling, request.n_logprobs, prompt, i));
-  }
+FormatOptions format_options(const RequestOptions& options, const ServedModel& model,
+                             bool with_logprobs) {
+  return {model.name(), with_logprobs, options.include_usage, model.model().tokenizer};
 }
 
 Task<void> chat_completions(Services& services, Exchange& exchange) {
-  const ChatRequest request = co_await services.run_on(
+  ChatRequest request = co_await services.run_on(
       services.work, [&exchange] { return read_chat_request(exchange.request().body); });
-  Generation generation(exchange.executor(), co_await services.acquire(request.options.model));
+  Generation generation(
+      services, exchange,
+      co_await services.acquire(exchange, request.options.model, request.options.timeout));
   exchange.record.model = generation.model().name();
+  AnswerOptions options{request.options.stream, request.options.n, {}};
   co_await services.run_on(services.work, [&] {
-    submit_chat(services, generation, request);
+    request = with_created(services, generation.model().name(), std::move(request));
+    const ChatPrompt prompt = fitting_chat_prompt(services, generation.model(), request, exchange);
+    options.rules = prompt.rules;
+    submit_chat(generation, request, prompt);
     return true;
   });
-  const auto format = chat_format(generation.model().name(), request.n_logprobs >= 0,
-                                  generation.model().model().tokenizer);
-  co_await send_answer(exchange, services, generation, *format,
-                       {request.options.stream, request.options.include_usage, request.options.n});
+  const auto format =
+      chat_format(format_options(request.options, generation.model(), request.n_logprobs >= 0));
+  co_await send_answer(exchange, services, generation, *format, options);
 }
 
-std::vector<int32_t> prompt_tokens(Services& services, const Model& model,
-                                   const PromptInput& input) {
-  std::vector<int32_t> tokens;
-  if (const auto* ids = std::get_if<std::vector<int32_t>>(&input)) {
-    tokens = *ids;
-  } else {
-    tokens = services.prompts.raw(model, std::get<std::string>(input));
+// One for each choice; none unless the request asks for them.
+std::vector<std::string> echoes(const Model& model, const CompletionRequest& request) {
+  std::vector<std::string> texts;
+  if (!request.echo) {
+    return texts;
   }
-  if (tokens.empty()) {
-    throw bad_field("prompt",
-                    "\"prompt\" is empty: this model has no beginning-of-text token to start from");
+  for (const PromptInput& input : request.prompts) {
+    const auto* text = std::get_if<std::string>(&input);
+    const std::string echo =
+        text != nullptr ? *text
+                        : tokenizer_of(model)->decode(std::get<std::vector<int32_t>>(input), false);
+    texts.insert(texts.end(), static_cast<size_t>(request.options.n), echo);
   }
-  for (const int32_t token : tokens) {
-    if (token >= model.facts.vocab_size) {
-      throw bad_field("prompt", "\"prompt\" names token " + std::to_string(token) +
-                                    "; this model's tokens are 0 to " +
-                                    std::to_string(model.facts.vocab_size - 1));
-    }
-  }
-  return tokens;
-}
-
-void submit_completion(Services& services, Generation& generation,
-                       const CompletionRequest& request) {
-  const ServedModel& model = generation.model();
-  const SamplingParams sampling = sampling_for(model, request.body);
-  try {
-    for (const PromptInput& input : request.prompts) {
-      const std::vector<int32_t> prompt = prompt_tokens(services, model.model(), input);
-      for (int i = 0; i < request.options.n; ++i) {
-        generation.submit(
-            to_generate_request(request.options, sampling, request.n_logprobs, prompt, i));
-      }
-    }
-  } catch (const Error& error) {
-    ApiError shown = to_api_error(error.code(), error.what(), services.draining);
-    if (error.code() == ErrorCode::kContextOverflow) {
-      shown.param = "prompt";
-    }
-    throw RequestError(shown);
-  }
+  return texts;
 }
 
 Task<void> completions(Services& services, Exchange& exchange) {
-  const CompletionRequest request = co_await services.run_on(
+  CompletionRequest request = co_await services.run_on(
       services.work, [&exchange] { return read_completion_request(exchange.request().body); });
-  Generation generation(exchange.executor(), co_await services.acquire(request.options.model));
+  Generation generation(
+      services, exchange,
+      co_await services.acquire(exchange, request.options.model, request.options.timeout));
   exchange.record.model = generation.model().name();
+  FormatOptions shown =
+      format_options(request.options, generation.model(), request.n_logprobs >= 0);
+  shown.n = request.options.n;
+  shown.best_of = request.best_of;
   co_await services.run_on(services.work, [&] {
+    request = with_created(services, generation.model().name(), std::move(request));
     submit_completion(services, generation, request);
+    shown.echo = echoes(generation.model().model(), request);
     return true;
   });
-  const auto format = text_format(generation.model().name(), request.n_logprobs >= 0,
-                                  generation.model().model().tokenizer);
-  co_await send_answer(exchange, services, generation, *format,
-                       {request.options.stream, request.options.include_usage, request.options.n});
+  const auto format = text_format(std::move(shown));
+  const AnswerOptions options{request.options.stream, request.best_of, {}};
+  co_await send_answer(exchange, services, generation, *format, options);
+}
+
+Task<void> embeddings(Services& services, Exchange& exchange) {
+  const EmbeddingRequest request = co_await services.run_on(
+      services.work, [&exchange] { return read_embedding_request(exchange.request().body); });
+  const std::shared_ptr<ServedModel> model = co_await services.acquire(
+      exchange, request.embed.options.model, request.embed.options.timeout);
+  exchange.record.model = model->name();
+  const auto answer = co_await embed(services, exchange, model, request.embed);
+  if (!answer) {
+    co_return;
+  }
+  Response response;
+  response.body = co_await services.run_on(services.work, [&] {
+    return to_text(embedding_body(*answer, model->name(), request.base64));
+  });
+  co_await exchange.respond(std::move(response));
 }
 
 Task<void> list_models(Services& services, Exchange& exchange) {
@@ -115,16 +113,56 @@ Task<void> show_model(Services& services, Exchange& exchange) {
   co_await exchange.respond(std::move(response));
 }
 
+Json deleted_body(const std::string& name) {
+  return {{"id", name}, {"object", "model"}, {"deleted", true}};
+}
+
+// Created models only: files in model folders belong to the user.
+Task<void> delete_model(Services& services, Exchange& exchange) {
+  const std::string name = exchange.request().path_values.at("name");
+  Response response;
+  response.body = co_await services.run_on(services.loads, [&services, &name] {
+    erase_created(services, name);
+    return to_text(deleted_body(name));
+  });
+  co_await exchange.respond(std::move(response));
+}
+
 }  // namespace
 
 void add_routes(Router& router, Services& services) {
   const auto with = [&services](Task<void> (*endpoint)(Services&, Exchange&)) -> Handler {
     return [&services, endpoint](Exchange& exchange) { return endpoint(services, exchange); };
   };
-  router.add("GET", "/v1/models", with(list_models));
-  router.add("GET", "/v1/models/{name...}", with(show_model));
-  router.add("POST", "/v1/chat/completions", with(chat_completions));
-  router.add("POST", "/v1/completions", with(completions));
+  router.add({"GET", "/v1/models", Access::kInference, "List the models", {"", "ModelList"}},
+             with(list_models));
+  router.add({"DELETE",
+              "/v1/models/{name...}",
+              Access::kAdmin,
+              "Delete a created model",
+              {"", "ModelDeleted"}},
+             with(delete_model));
+  router.add({"GET", "/v1/models/{name...}", Access::kInference, "One model", {"", "Model"}},
+             with(show_model));
+  router.add({"POST",
+              "/v1/chat/completions",
+              Access::kInference,
+              "Answer a conversation",
+              {"ChatRequest", "ChatCompletion", kEventStreamType}},
+             with(chat_completions));
+  router.add({"POST",
+              "/v1/completions",
+              Access::kInference,
+              "Continue a text",
+              {"CompletionRequest", "Completion", kEventStreamType}},
+             with(completions));
+  router.add({"POST",
+              "/v1/embeddings",
+              Access::kInference,
+              "Vectors of texts",
+              {"EmbeddingRequest", "EmbeddingList"}},
+             with(embeddings));
+  add_response_routes(router, services);
 }
 
 }  // namespace mlxr::openai

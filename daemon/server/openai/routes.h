@@ -1,4 +1,5 @@
-// The OpenAI-compatible endpoints: /v1/models, /v1/chat/completions, /v1/completions.
+// The OpenAI-compatible endpoints: /v1/models, /v1/chat/completions, /v1/completions,
+// /v1/responses.
 #pragma once
 
 #include "daemon/server/http/router.h"

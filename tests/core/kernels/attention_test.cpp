@@ -30,6 +30,7 @@ struct Case {
   float soft_cap = 0;
   bool sinks = false;
   float scale = 0.125f;
+  bool causal = true;
 
   int32_t heads() const { return kv_heads * group; }
   int64_t width() const { return int64_t{heads()} * dim; }
@@ -40,7 +41,8 @@ std::string describe(const Case& c) {
   std::ostringstream out;
   out << "kv_heads " << c.kv_heads << " group " << c.group << " dim " << c.dim << " tokens "
       << c.tokens << " block " << c.block_tokens << " " << kv_type_name(c.type) << " window "
-      << c.window << " cap " << c.soft_cap << (c.sinks ? " sinks" : "");
+      << c.window << " cap " << c.soft_cap << (c.sinks ? " sinks" : "")
+      << (c.causal ? "" : " both ways");
   return out.str();
 }
 
@@ -64,8 +66,8 @@ double stored_number(const cpu::KvLayerRef& layer, const uint8_t* region, bool k
     return bits;
   };
   const auto scale = [&] {
-    const int64_t index = key ? group * tokens + token : token * groups + group;
-    return f16_to_f32(u16(cpu::kv_number_bytes(layer.type, layer.head_dim) * tokens + index * 2));
+    const int64_t numbers = cpu::kv_number_bytes(layer.type, layer.head_dim) * tokens;
+    return f16_to_f32(u16(numbers + (group * tokens + token) * 2));
   };
   switch (layer.type) {
     case KvType::kF32: {
@@ -125,6 +127,7 @@ class Sequence {
             .scale = c_.scale,
             .window = c_.window,
             .soft_cap = c_.soft_cap,
+            .causal = c_.causal,
             .sinks = c_.sinks ? sinks.data() : nullptr};
   }
 
@@ -176,7 +179,7 @@ std::vector<double> reference(const Case& c, const Sequence& s, int64_t position
   const int64_t first = c.window > 0 ? std::max<int64_t>(0, position - c.window + 1) : 0;
   std::vector<double> scores;
   double most = c.sinks ? s.sinks[static_cast<size_t>(head)] : -INFINITY;
-  for (int64_t t = first; t <= position; ++t) {
+  for (int64_t t = first; t <= (c.causal ? position : c.tokens - 1); ++t) {
     double dot = 0;
     for (int64_t i = 0; i < c.dim; ++i) {
       dot += double{s.q[static_cast<size_t>(position * c.width() + head * c.dim + i)]} *
@@ -244,9 +247,45 @@ TEST(Attention, MatchesFloat64ForEveryGroup) {
   }
 }
 
+// One query, as decode has it, at the end of a sequence.
+TEST(Attention, DecodeMatchesFloat64ForEveryTypeHeadSizeAndGroup) {
+  ThreadPool one(1);
+  for (const KvTypeName& type : kKvTypes) {
+    for (int32_t dim : {8, 40, 64, 72, 80, 96, 112, 128, 160, 192, 256}) {
+      for (int32_t group : {1, 3, 7, 8, 12}) {
+        const Case c{.kv_heads = 1, .group = group, .dim = dim, .tokens = 150, .type = type.type};
+        const Sequence s(c);
+        const Floats out = s.attend(c.tokens - 1, 1, one);
+        for (int32_t h = 0; h < c.heads(); h += 1 + group / 3) {
+          const std::vector<double> expected = reference(c, s, c.tokens - 1, h, true);
+          for (int64_t i = 0; i < dim; ++i) {
+            ASSERT_NEAR(out[static_cast<size_t>(h * dim + i)], expected[static_cast<size_t>(i)],
+                        3e-6)
+                << describe(c) << " head " << h << " element " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, MatchesFloat64ForEveryLength) {
   for (int64_t tokens = 1; tokens <= 700; tokens += tokens < 140 ? 1 : 37) {
     expect_near_reference({.kv_heads = 1, .group = 2, .dim = 16, .tokens = tokens}, 3e-6);
+  }
+}
+
+TEST(Attention, BothWaysMatchesFloat64ForEveryLength) {
+  for (int64_t tokens = 1; tokens <= 1300; tokens += tokens < 140 ? 1 : 97) {
+    for (int32_t block : {16, 32}) {
+      expect_near_reference({.kv_heads = 2,
+                             .group = tokens % 3 == 0 ? 2 : 1,
+                             .dim = 32,
+                             .tokens = tokens,
+                             .block_tokens = block,
+                             .causal = false},
+                            3e-6);
+    }
   }
 }
 
@@ -312,7 +351,7 @@ TEST(Attention, DecodePrefillAndChunksGiveTheSameBits) {
   for (const Case& c : contract_cases()) {
     const Sequence s(c);
     const Floats whole = s.attend_all(c.tokens, one);
-    for (int64_t chunk : {1, 2, 7, 64, 300}) {
+    for (int64_t chunk : {1, 2, 7, 33, 129, 300}) {
       expect_same_bits(s.attend_all(chunk, one), whole,
                        describe(c) + " in chunks of " + std::to_string(chunk));
     }
@@ -320,13 +359,14 @@ TEST(Attention, DecodePrefillAndChunksGiveTheSameBits) {
 }
 
 TEST(Attention, ThreadsDoNotChangeBits) {
-  ThreadPool one(1), two(2), four(4);
+  ThreadPool one(1), two(2), three(3), four(4);
   for (Case c : contract_cases()) {
     c.tokens += 2000;
     const Sequence s(c);
-    for (int64_t count : {int64_t{1}, int64_t{3}, int64_t{40}, c.tokens}) {
+    for (int64_t count : {1, 3, 40, 260}) {
       const Floats expected = s.attend(c.tokens - count, count, one);
       expect_same_bits(s.attend(c.tokens - count, count, two), expected, describe(c));
+      expect_same_bits(s.attend(c.tokens - count, count, three), expected, describe(c));
       expect_same_bits(s.attend(c.tokens - count, count, four), expected, describe(c));
     }
   }
@@ -364,6 +404,26 @@ TEST(Attention, CompanyDoesNotChangeBits) {
   expect_same_bits(out, expected, "ragged");
 }
 
+TEST(Attention, BothWaysThreadsAndCompanyChangeNoBit) {
+  ThreadPool one(1), four(4);
+  const Case c{.kv_heads = 3, .dim = 64, .tokens = 1500, .type = KvType::kF16, .causal = false};
+  const Sequence s(c);
+  const Floats alone = s.attend_all(c.tokens, one);
+  // Beside itself, in one call.
+  Floats q = s.q;
+  q.insert(q.end(), s.q.begin(), s.q.end());
+  Floats out(q.size(), NAN);
+  const auto count = static_cast<int32_t>(c.tokens);
+  const cpu::AttentionSequence twice[] = {
+      {.first = 0, .count = count, .position = 0, .blocks = s.table.data()},
+      {.first = count, .count = count, .position = 0, .blocks = s.table.data()}};
+  cpu::AttentionWorkspace workspace;
+  cpu::attention(s.layer, s.params(), twice, q.data(), c.width(), out.data(), four, workspace);
+  const auto middle = out.begin() + static_cast<std::ptrdiff_t>(alone.size());
+  expect_same_bits(Floats(out.begin(), middle), alone, "first");
+  expect_same_bits(Floats(middle, out.end()), alone, "second");
+}
+
 TEST(Attention, StaysFiniteAtExtremes) {
   ThreadPool one(1);
   for (const KvTypeName& type : kKvTypes) {
@@ -375,6 +435,58 @@ TEST(Attention, StaysFiniteAtExtremes) {
     Sequence sunk(c);
     std::fill(sunk.sinks.begin(), sunk.sinks.end(), 1e30f);
     for (float x : sunk.attend_all(c.tokens, one)) ASSERT_EQ(x, 0.0f) << describe(c);
+  }
+}
+
+// A query that is no number spoils its own row; a key and value, the rows that see them.
+TEST(Attention, WhatIsNoNumberStaysWhereItIsSeen) {
+  ThreadPool one(1);
+  for (const KvTypeName& type : kKvTypes) {
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+      const Case c{.group = 3, .dim = 40, .tokens = 140, .type = type.type};
+      Sequence s(c);
+      const Floats clean = s.attend_all(c.tokens, one);
+      const int64_t row = 70 * c.heads() + 1;  // a token's second head
+      std::fill_n(s.q.begin() + row * c.dim, c.dim, bad);
+      const Floats queried = s.attend_all(c.tokens, one);
+      const auto from = 100 * c.kv_width(), to = from + c.kv_width();
+      Floats k(s.k.begin() + from, s.k.begin() + to), v(s.v.begin() + from, s.v.begin() + to);
+      k[0] = v[0] = bad;  // of the first KV head
+      cpu::kv_store(s.layer, s.block(100), 100 % c.block_tokens, k.data(), v.data());
+      const Floats stored = s.attend_all(c.tokens, one);
+      for (int64_t i = 0; i < c.tokens * c.width(); ++i) {
+        const auto at = static_cast<size_t>(i);
+        if (i / c.dim == row) continue;
+        ASSERT_EQ(queried[at], clean[at]) << describe(c) << " query " << bad << " at " << i;
+        const bool sees = i / c.width() >= 100 && i % c.width() < c.group * c.dim;
+        if (sees) continue;
+        ASSERT_EQ(stored[at], clean[at]) << describe(c) << " key " << bad << " at " << i;
+      }
+    }
+  }
+}
+
+TEST(Attention, DenormalsAreNumbers) {
+  ThreadPool one(1);
+  const Case c{.group = 3, .tokens = 70, .scale = 1};
+  Sequence s(c);
+  // Denormal keys under great queries make scores of some hundredths; values are denormal too.
+  for (int64_t t = 0; t < c.tokens; ++t) {
+    Floats keys(static_cast<size_t>(c.kv_width())), values(keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      keys[i] = s.k[static_cast<size_t>(t * c.kv_width()) + i] * 1e-39f;
+      values[i] = s.v[static_cast<size_t>(t * c.kv_width()) + i] * 1e-39f;
+    }
+    cpu::kv_store(s.layer, s.block(t), static_cast<int32_t>(t % c.block_tokens), keys.data(),
+                  values.data());
+  }
+  for (float& x : s.q) x *= 1e37f;
+  const Floats out = s.attend(c.tokens - 1, 1, one);
+  for (int32_t h = 0; h < c.heads(); ++h) {
+    const std::vector<double> expected = reference(c, s, c.tokens - 1, h, true);
+    for (int64_t i = 0; i < c.dim; ++i) {
+      ASSERT_NEAR(out[static_cast<size_t>(h * c.dim + i)], expected[static_cast<size_t>(i)], 1e-43);
+    }
   }
 }
 

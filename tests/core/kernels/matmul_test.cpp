@@ -257,25 +257,38 @@ TEST(Matmul, EveryByteIsAScale) {
   }
 }
 
-// Each byte a row of its own, long enough for whole vectors and a rest.
-TEST(Matmul, EveryByteIsAnFp8Weight) {
+// Rows of one weight each, long enough for whole vectors and a rest: 21 times the weight, exactly.
+void expect_rows_of_one_weight(const RandomWeight& w) {
   ThreadPool pool(1);
+  const std::vector<float> ones(static_cast<size_t>(w.cols), 1.0f);
+  const auto out = product(w.ref(), ones, 1, pool);
+  std::vector<float> row(static_cast<size_t>(w.cols));
+  for (int64_t r = 0; r < w.rows; ++r) {
+    dequantize_row(w.view(), r, row.data());
+    const float sum = out[static_cast<size_t>(r)];
+    if (std::isnan(row[0])) {
+      ASSERT_TRUE(std::isnan(sum)) << format_name(w.view()) << " row " << r;
+    } else {
+      ASSERT_EQ(sum, static_cast<float>(w.cols) * row[0]) << format_name(w.view()) << " row " << r;
+    }
+  }
+}
+
+TEST(Matmul, EveryByteIsAnFp8Weight) {
   for (QuantFormat format : {QuantFormat::kF8_E4M3, QuantFormat::kF8_E5M2}) {
     RandomWeight w{.format = format, .rows = 256, .cols = 21};
     for (int64_t i = 0; i < w.rows * w.cols; ++i) w.bytes.push_back(std::byte(i / w.cols));
-    const std::vector<float> ones(static_cast<size_t>(w.cols), 1.0f);
-    const auto out = product(w.ref(), ones, 1, pool);
-    std::vector<float> row(static_cast<size_t>(w.cols));
-    for (int64_t r = 0; r < w.rows; ++r) {
-      dequantize_row(w.view(), r, row.data());
-      const float sum = out[static_cast<size_t>(r)];
-      if (std::isnan(row[0])) {
-        ASSERT_TRUE(std::isnan(sum)) << format_name(w.view()) << " byte " << r;
-      } else {
-        ASSERT_EQ(sum, 21.0f * row[0]) << format_name(w.view()) << " byte " << r;
-      }
-    }
+    expect_rows_of_one_weight(w);
   }
+}
+
+TEST(Matmul, EveryHalfIsAnF16Weight) {
+  RandomWeight w{.format = QuantFormat::kF16, .rows = 65536, .cols = 21};
+  for (int64_t i = 0; i < w.rows * w.cols; ++i) {
+    w.bytes.push_back(std::byte(i / w.cols & 255));
+    w.bytes.push_back(std::byte(i / w.cols >> 8));
+  }
+  expect_rows_of_one_weight(w);
 }
 
 TEST(QuantizeActivations, KeepsTheContractForHardInputs) {

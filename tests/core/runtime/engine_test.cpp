@@ -192,6 +192,38 @@ TEST_F(EngineOnQ8, CompanyInAStepChangesNothing) {
   }
 }
 
+TEST_F(EngineOnQ8, ProposedTokensGiveTheSameBitsAndLeaveNothingWhenRejected) {
+  const Ids ids = prompt(90, 6), wrong = prompt(40, 7);
+  Engine e = engine(2);
+  KvSequence kv(e.pager(), "");
+  run(e, kv, std::span(ids).first(20));
+  const int32_t free = e.pager().free_blocks();
+  for (size_t at = 20; at < 80;) {
+    // A token, three right guesses and a block's worth of wrong ones, in two steps.
+    Ids tokens(ids.begin() + static_cast<std::ptrdiff_t>(at),
+               ids.begin() + static_cast<std::ptrdiff_t>(at) + 4);
+    tokens.insert(tokens.end(), wrong.begin(), wrong.end());
+    SequenceSlice slice{.kv = &kv,
+                        .tokens = std::span(tokens).first(2),
+                        .logits = SequenceSlice::Logits::kAll,
+                        .proposed = 1};
+    e.step(std::span(&slice, 1));
+    slice.tokens = std::span(tokens).subspan(2);
+    slice.proposed = static_cast<int32_t>(slice.tokens.size());
+    const StepLogits logits = e.step(std::span(&slice, 1));
+    at += 4;
+    EXPECT_TRUE(std::ranges::equal(
+        logits.row(1), alone({ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(at)})));
+    kv.settle(std::span(tokens).subspan(1, 3));
+    EXPECT_EQ(kv.length(), static_cast<int64_t>(at));
+    e.pager().check();
+  }
+  const SequenceSlice sure{.kv = &kv, .tokens = std::span(ids).subspan(80)};
+  const StepLogits logits = e.step(std::span(&sure, 1));
+  EXPECT_TRUE(std::ranges::equal(last_row(logits), alone(ids)));
+  EXPECT_EQ(e.pager().free_blocks(), free - 2);  // 90 tokens in place of 20
+}
+
 TEST_F(EngineOnQ8, AFullArenaIsAnErrorThatChangesNothing) {
   EXPECT_THROW(engine(1, {.kv_bytes = 1}), Error);  // not even one block
   Engine e = engine(1, {.context_length = 64});
@@ -220,6 +252,33 @@ TEST_F(EngineOnQ8, ReleasesItsBlocks) {
     EXPECT_EQ(c.length(), 100);
   }
   EXPECT_EQ(e.pager().free_blocks(), free);
+}
+
+TEST_F(EngineOnQ8, CachedPrefixesAndForksGiveTheSameBits) {
+  const Ids ids = prompt(203, 10);
+  const std::vector<float> expected = alone(ids);
+  Engine e = engine(2);
+  KvSequence first(e.pager(), ""), second(e.pager(), "");
+  run(e, first, std::span(ids).first(170));
+  ASSERT_EQ(second.adopt(ids), 160);
+  const StepLogits whole = run(e, second, std::span(ids).subspan(160));
+  EXPECT_TRUE(std::ranges::equal(last_row(whole), expected));
+
+  // Three answers go on inside the block that the prompt has begun: each writes its own copy.
+  Ids other = ids;
+  other[170] = (other[170] + 1) % 6000;
+  KvSequence fork = first.fork(), changed = first.fork();
+  const std::vector<SequenceSlice> slices = {
+      {.kv = &changed, .tokens = std::span(other).subspan(170)},
+      {.kv = &fork, .tokens = std::span(ids).subspan(170)},
+      {.kv = &first, .tokens = std::span(ids).subspan(170)}};
+  const StepLogits logits = e.step(slices);
+  EXPECT_TRUE(std::ranges::equal(logits.row(0), alone(other)));
+  EXPECT_TRUE(std::ranges::equal(logits.row(1), expected));
+  EXPECT_TRUE(std::ranges::equal(logits.row(2), expected));
+  EXPECT_EQ(fork.blocks()[5], second.blocks()[5]);  // full again, and the same
+  EXPECT_NE(fork.blocks()[5], changed.blocks()[5]);
+  e.pager().check();
 }
 
 TEST_F(EngineOnQ8, RefusesWhatItCannotCompute) {

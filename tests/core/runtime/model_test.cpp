@@ -17,41 +17,18 @@
 #include "core/runtime/engine.h"
 #include "tests/core/random_weights.h"
 #include "tests/core/temp_folder.h"
+#include "tests/core/write_safetensors.h"
 
 namespace mlxr {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using testing::bytes_of;
+using testing::write_safetensors;
+using Entry = testing::SafetensorsEntry;
 
 const fs::path kDraft = fs::path(MLXR_SOURCE_DIR) / "models/mlxr-demo-draft";
-
-struct Entry {
-  std::string dtype;
-  std::vector<int64_t> shape;
-  std::string bytes;
-};
-
-void write_safetensors(const fs::path& path, const std::map<std::string, Entry>& entries) {
-  json header = json::object();
-  std::string data;
-  for (const auto& [name, entry] : entries) {
-    header[name] = {{"dtype", entry.dtype},
-                    {"shape", entry.shape},
-                    {"data_offsets", {data.size(), data.size() + entry.bytes.size()}}};
-    data += entry.bytes;
-  }
-  const std::string text = header.dump();
-  const uint64_t size = text.size();
-  std::string out(8, '\0');
-  std::memcpy(out.data(), &size, 8);
-  write_file_atomic(path, out + text + data);
-}
-
-template <class T>
-std::string bytes_of(const std::vector<T>& values) {
-  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
-}
 
 // MLX's affine scheme: scale and bias from the extremes of each group, q packed from the low bit
 // up.

@@ -66,6 +66,14 @@ class ConfigTest : public ::testing::Test {
 void expect_equal(const ServerConfig& a, const ServerConfig& b) {
   EXPECT_EQ(a.host, b.host);
   EXPECT_EQ(a.port, b.port);
+  EXPECT_EQ(a.allowed_hosts, b.allowed_hosts);
+  EXPECT_EQ(a.allowed_origins, b.allowed_origins);
+  EXPECT_EQ(a.requests_per_minute, b.requests_per_minute);
+  EXPECT_EQ(a.tokens_per_minute, b.tokens_per_minute);
+  EXPECT_EQ(a.concurrent_requests, b.concurrent_requests);
+  EXPECT_EQ(a.tls_cert, b.tls_cert);
+  EXPECT_EQ(a.tls_key, b.tls_key);
+  EXPECT_EQ(a.require_api_key, b.require_api_key);
   EXPECT_EQ(a.socket, b.socket);
   EXPECT_EQ(a.threads, b.threads);
   EXPECT_EQ(a.model_folders, b.model_folders);
@@ -73,11 +81,17 @@ void expect_equal(const ServerConfig& a, const ServerConfig& b) {
   EXPECT_EQ(a.context_length, b.context_length);
   EXPECT_EQ(a.kv_bytes, b.kv_bytes);
   EXPECT_EQ(a.kv_type, b.kv_type);
+  EXPECT_EQ(a.kv_disk, b.kv_disk);
+  EXPECT_EQ(a.kv_disk_folder, b.kv_disk_folder);
+  EXPECT_EQ(a.kv_disk_bytes, b.kv_disk_bytes);
   EXPECT_EQ(a.repack, b.repack);
   EXPECT_EQ(a.max_batch_tokens, b.max_batch_tokens);
+  EXPECT_EQ(a.target_latency_ms, b.target_latency_ms);
   EXPECT_EQ(a.max_sequences, b.max_sequences);
   EXPECT_EQ(a.max_queue, b.max_queue);
   EXPECT_EQ(a.max_body_bytes, b.max_body_bytes);
+  EXPECT_EQ(a.response_store_bytes, b.response_store_bytes);
+  EXPECT_EQ(a.request_timeout_s, b.request_timeout_s);
   EXPECT_EQ(a.shutdown_timeout_s, b.shutdown_timeout_s);
   EXPECT_EQ(a.log_level, b.log_level);
 }
@@ -157,6 +171,9 @@ TEST_F(ConfigTest, PathsAndListsAreExpanded) {
   const ServerConfig config = load_config(sources()).config;
   EXPECT_EQ(config.model_folders, (std::vector<fs::path>{home_ / "a", "/b"}));
   EXPECT_EQ(config.socket, home_ / "mlxr.sock");
+  environment_ = {{"MLXR_ALLOWED_ORIGINS", "http://a:1,https://b"}};
+  EXPECT_EQ(load_config(sources()).config.allowed_origins,
+            (std::vector<std::string>{"http://a:1", "https://b"}));
 }
 
 TEST_F(ConfigTest, UnknownKeyNamesFileLineAndTheNearestKey) {
@@ -173,10 +190,16 @@ TEST_F(ConfigTest, WrongValuesNameFileLineAndWhatIsAllowed) {
       {"\nport: 70000\n", "bad.yaml:2: \"port\" is \"70000\""},
       {"kv_type: q8\n", "it must be one of f32, f16, bf16, q8_0, q4_0, fp8"},
       {"kv_bytes: lots\n", "a size such as 2GiB"},
-      {"host: 0.0.0.0\n", "a loopback address"},
+      {"host: box.example\n", "an IP address of this machine"},
+      {"allowed_hosts: [\"http://box\"]\n", "a list of host names"},
+      {"allowed_origins: [app.example]\n", "a list of origins"},
+      {"allowed_origins: [\"https://app.example/\"]\n", "a list of origins"},
+      {"require_api_key: maybe\n", "one of true, false"},
       {"port: [1, 2]\n", "\"port\" is a list; it must be one value"},
       {"port:\n", "bad.yaml:1: \"port\" has no value"},
       {"port: {a: 1}\n", "\"port\" is a map"},
+      {"model_folders: [{a: 1}]\n", "\"model_folders\" must be a list of plain values"},
+      {"model_folders: [x, {a: 1}]\n", "\"model_folders\" must be a list of plain values"},
       {"port: 1\nport: 2\n", "bad.yaml:2: \"port\" is set twice"},
       {"- a\n- b\n", "lines of the form"},
       {"port: 1\n  bad: [\n", "this is not YAML"},
@@ -224,7 +247,9 @@ TEST_F(ConfigTest, CommandLineKnowsEverySetting) {
 TEST_F(ConfigTest, ModelSettingsComeFromTheFirstFolderThatHasThem) {
   write("first/m.yaml", "temperature: 0.25\n");
   write("second/m.yaml", "temperature: 0.5\n");
-  write("second/n.yaml", "top_k: 3\nkv_type: f32\nkv_bytes: 1MiB\ncontext_length: 99\n");
+  write("second/n.yaml",
+        "top_k: 3\nkv_type: f32\nkv_bytes: 1MiB\ncontext_length: 99\n"
+        "speculation: draft\ndraft_model: m\nspeculation_depth: 3\npooling: cls\n");
   const ModelSettingsFinder finder({home_ / "first", home_ / "second"});
   EXPECT_FLOAT_EQ(*finder.find("m").temperature, 0.25F);
   const ModelSettings n = finder.find("n");
@@ -232,8 +257,42 @@ TEST_F(ConfigTest, ModelSettingsComeFromTheFirstFolderThatHasThem) {
   EXPECT_EQ(*n.kv_type, KvType::kF32);
   EXPECT_EQ(*n.kv_bytes, 1 << 20);
   EXPECT_EQ(*n.context_length, 99);
+  EXPECT_EQ(*n.speculation, SpeculationMode::kDraft);
+  EXPECT_EQ(*n.draft_model, "m");
+  EXPECT_EQ(*n.speculation_depth, 3);
+  EXPECT_EQ(n.pooling, Pooling::kCls);
   EXPECT_FALSE(finder.find("unknown").temperature);
   EXPECT_FALSE(finder.find("../first/m").temperature);
+}
+
+TEST_F(ConfigTest, AdaptersAreAListOfMaps) {
+  const ModelSettings settings = read_model_settings(
+      write("m/a.yaml",
+            "top_k: 3\nadapters:\n  - {name: tone, path: tone-lora, scale: 0.5}\n"
+            "  - path: /far/style.gguf\n"));
+  ASSERT_EQ(settings.adapters.size(), 2U);
+  EXPECT_EQ(settings.adapters[0].name, "tone");
+  EXPECT_EQ(settings.adapters[0].path, home_ / "m" / "tone-lora");
+  EXPECT_FLOAT_EQ(settings.adapters[0].scale, 0.5F);
+  EXPECT_EQ(settings.adapters[1].name, "style");
+  EXPECT_EQ(settings.adapters[1].path, "/far/style.gguf");
+  EXPECT_EQ(settings.adapters[1].scale, 0);
+  for (const auto& [yaml, wanted] : std::vector<std::pair<std::string, std::string>>{
+           {"adapters: tone\n", "b.yaml:1: \"adapters\" must be a list"},
+           {"adapters: [tone]\n", "b.yaml:1: \"adapters\" must be a list"},
+           {"adapters:\n  - {name: x}\n", "b.yaml:2: an adapter needs a \"path\""},
+           {"adapters:\n  - {path: x, scale: much}\n", "\"scale\" is \"much\""},
+           {"adapters:\n  - {path: x, weight: 1}\n", "\"weight\""},
+           {"adapters:\n  - {path: x}\n  - {path: y/x}\n", "b.yaml:3: there are two"},
+           {"adapters:\n  - {path: [x]}\n", "b.yaml:2"},
+       }) {
+    try {
+      read_model_settings(write("b.yaml", yaml));
+      ADD_FAILURE() << yaml;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(wanted), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST_F(ConfigTest, WrongModelSettingsNameFileAndLine) {

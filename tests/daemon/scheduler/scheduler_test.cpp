@@ -1,191 +1,100 @@
-// The scheduler over an engine that computes nothing: each sequence's next token is a hash of its
-// own tokens, so an answer is right or wrong whatever shared its steps. Random mixes of arrivals,
-// lengths, cancels and small arenas are compared with the answer that a request gets alone.
+// The scheduler over an engine that computes nothing (hash_engine.h). Random mixes of arrivals,
+// lengths, common prefixes, clients, cancels and small arenas are compared with the answer that a
+// request gets alone.
 #include "daemon/scheduler/scheduler.h"
 
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <map>
 #include <mutex>
 #include <random>
 #include <thread>
 
-#include "core/base/file.h"
-#include "daemon/scheduler/step_engine.h"
-#include "mlx/array.h"
+#include "tests/daemon/scheduler/collected_answer.h"
+#include "tests/daemon/scheduler/hash_engine.h"
 
 namespace mlxr {
 namespace {
 
-using Ids = std::vector<int32_t>;
-constexpr int32_t kVocab = 6144;
-
-std::shared_ptr<const Model> fake_model() {
-  static const auto kModel = [] {
-    auto model = std::make_shared<Model>();
-    model->spec.vocab = kVocab;
-    model->tokenizer = Tokenizer::from_json(
-        read_file(std::string(MLXR_SOURCE_DIR) + "/models/mlxr-demo/tokenizer.json"));
-    model->stop_tokens = {0, 2};
-    return model;
-  }();
-  return kModel;
-}
-
-// The next token after `tokens`: ordinary text, or (one time in forty) the end of the turn.
-int32_t next_token(const Ids& tokens) {
-  uint64_t h = 1469598103934665603ull;
-  for (int32_t t : tokens) h = (h ^ static_cast<uint64_t>(t)) * 1099511628211ull;
-  h ^= h >> 29;
-  return h % 40 == 0 ? 2 : static_cast<int32_t>(10 + (h >> 8) % 6000);
-}
-
-class HashEngine : public StepEngine {
- public:
-  HashEngine(int32_t context, int32_t blocks, int32_t throw_at = -1)
-      : context_(context), pager_(blocks, 16), throw_at_(throw_at) {}
-
-  const Model& model() const override { return *fake_model(); }
-  int32_t context_length() const override { return context_; }
-  int64_t kv_bytes() const override { return 0; }
-  Pager& pager() override { return pager_; }
-
-  StepLogits step(std::span<const SequenceSlice> slices) override {
-    if (steps_++ == throw_at_) throw Error(ErrorCode::kInternal, "the engine broke");
-    std::vector<float> logits;
-    for (const SequenceSlice& slice : slices) {
-      Ids& tokens = tokens_[slice.kv];
-      if (slice.kv->length() == 0) tokens.clear();
-      EXPECT_EQ(static_cast<int64_t>(tokens.size()), slice.kv->length());
-      slice.kv->reserve(slice.kv->length() + static_cast<int64_t>(slice.tokens.size()));
-      slice.kv->advance(static_cast<int64_t>(slice.tokens.size()));
-      tokens.insert(tokens.end(), slice.tokens.begin(), slice.tokens.end());
-      EXPECT_LE(slice.kv->length(), context_);
-      if (slice.logits == SequenceSlice::Logits::kNone) continue;
-      logits.resize(logits.size() + kVocab, 0.0f);
-      logits[logits.size() - kVocab + static_cast<size_t>(next_token(tokens))] = 20.0f;
-    }
-    const auto rows = static_cast<int>(logits.size() / kVocab);
-    return StepLogits(mlx::core::array(logits.begin(), {rows, kVocab}, mlx::core::float32), rows,
-                      kVocab);
-  }
-
- private:
-  int32_t context_;
-  Pager pager_;
-  int32_t throw_at_;
-  int32_t steps_ = 0;
-  std::map<const KvSequence*, Ids> tokens_;
-};
-
-// Collects one request's events.
-class Answer {
- public:
-  GenerateCallback callback() {
-    return [this](GenerateEvent&& event) {
-      const std::lock_guard lock(mutex_);
-      EXPECT_FALSE(done_) << "an event after the final one";
-      text_ += event.text;
-      tokens_.insert(tokens_.end(), event.tokens.begin(), event.tokens.end());
-      if (event.final) {
-        done_ = true;
-        last_ = std::move(event);
-        changed_.notify_all();
-      }
-    };
-  }
-  const GenerateEvent& wait() {
-    std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return done_; }));
-    return last_;
-  }
-  std::string text() {
-    const std::lock_guard lock(mutex_);
-    return text_;
-  }
-  Ids tokens() {
-    const std::lock_guard lock(mutex_);
-    return tokens_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool done_ = false;
-  std::string text_;
-  Ids tokens_;
-  GenerateEvent last_;
-};
+using testing::Answer;
+using testing::expected_tokens;
+using testing::fake_model;
+using testing::HashEngine;
+using testing::HashEngineOptions;
+using testing::HashText;
+using testing::Ids;
+using testing::kVocab;
+using testing::random_prompt;
 
 GenerateRequest request(Ids prompt, int32_t max_tokens) {
-  GenerateRequest r;
-  r.prompt = std::move(prompt);
-  r.max_tokens = max_tokens;
-  r.sampling.temperature = 0;
-  return r;
+  return testing::greedy_request(std::move(prompt), max_tokens);
 }
 
-Ids random_prompt(std::mt19937& random, int length) {
-  Ids ids;
-  for (int i = 0; i < length; ++i) ids.push_back(static_cast<int32_t>(10 + random() % 6000));
-  return ids;
-}
-
-// What the hash engine must answer, computed without a scheduler.
-Ids expected_tokens(const Ids& prompt, int32_t max_tokens, int32_t context) {
-  Ids all = prompt, out;
-  while (static_cast<int32_t>(out.size()) < max_tokens &&
-         static_cast<int32_t>(all.size()) < context) {
-    const int32_t token = next_token(all);
-    if (token == 2) break;
-    all.push_back(token);
-    out.push_back(token);
-  }
-  return out;
-}
-
-void wait_for_free_blocks(Scheduler& scheduler) {
-  for (int i = 0; i < 500 && scheduler.stats().kv_blocks_used != 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  EXPECT_EQ(scheduler.stats().kv_blocks_used, 0);
-  EXPECT_EQ(scheduler.stats().running, 0);
+std::unique_ptr<StepEngine> engine(HashEngineOptions options) {
+  return std::make_unique<HashEngine>(std::move(options));
 }
 
 TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
-  for (uint32_t seed = 1; seed <= 12; ++seed) {
+  uint64_t preemptions = 0, hits = 0, evictions = 0, proposed = 0, accepted = 0;
+  for (uint32_t seed = 1; seed <= 32; ++seed) {
     std::mt19937 random(seed);
+    const auto below = [&](uint32_t n) { return static_cast<int32_t>(random() % n); };
     const int32_t context = 160;
     // From plenty of room to an arena that one full context fills.
-    const int32_t blocks = 10 + static_cast<int32_t>(random() % 40);
-    SchedulerOptions options{.max_batch_tokens = 16 + static_cast<int32_t>(random() % 200),
-                             .max_sequences = 1 + static_cast<int32_t>(random() % 12)};
-    Scheduler scheduler(std::make_unique<HashEngine>(context, blocks), options);
+    const int32_t blocks = 10 + below(40);
+    SchedulerOptions options{.max_batch_tokens = 16 + below(200),
+                             .max_sequences = 1 + below(12),
+                             .target_latency_ms = 1 + below(100)};
+    HashText text = HashText::kRandom;
+    if (seed % 2 == 0) {
+      text = HashText::kRepetitive;
+      options.speculation = {
+          .mode = seed % 4 == 0 ? SpeculationMode::kDraft : SpeculationMode::kNgram,
+          .depth = {.deepest = 1 + below(12), .first_pause = 2, .longest_pause = 4}};
+    }
+    // A draft that is mostly right, with too little room for some of the sequences.
+    auto draft = std::make_unique<HashEngine>(HashEngineOptions{
+        .context = context - 20, .blocks = 5 + below(40), .text = HashText::kPattern});
+    const Pager& draft_pager = draft->pager();
+    const HashEngineOptions engine_options{
+        .context = context, .blocks = blocks, .text = text, .step = 0.01, .token = 0.001};
+    Scheduler scheduler(engine(engine_options), options, std::move(draft));
     struct Case {
       Ids prompt;
       int32_t max_tokens;
       bool cancel;
       Answer answer;
     };
+    const std::vector<Ids> prefixes = {
+        random_prompt(random, 100), random_prompt(random, 37), random_prompt(random, 16), {}};
     std::vector<std::unique_ptr<Case>> cases;
-    for (int i = 0; i < 40; ++i) {
+    for (int i = 0; i < 60; ++i) {
       auto c = std::make_unique<Case>();
-      c->prompt = random_prompt(random, 1 + static_cast<int>(random() % 150));
-      c->max_tokens = static_cast<int32_t>(random() % 120);
-      c->cancel = random() % 4 == 0;
-      const RequestId id =
-          scheduler.submit(request(c->prompt, c->max_tokens), c->answer.callback());
+      if (i > 0 && below(6) == 0) {
+        c->prompt = cases.back()->prompt;
+      } else {
+        c->prompt = prefixes[random() % prefixes.size()];
+        const Ids rest =
+            random_prompt(random, 1 + below(149 - static_cast<uint32_t>(c->prompt.size())));
+        c->prompt.insert(c->prompt.end(), rest.begin(), rest.end());
+      }
+      c->max_tokens = below(120);
+      c->cancel = below(4) == 0;
+      GenerateRequest r = request(c->prompt, c->max_tokens);
+      r.client = std::string(1, static_cast<char>('a' + below(3)));
+      r.priority = below(8) == 0 ? 1 : 0;
+      if (below(5) == 0) r.cache_salt = r.client;
+      const RequestId id = scheduler.submit(std::move(r), c->answer.callback());
       if (c->cancel) {
-        if (random() % 2) std::this_thread::sleep_for(std::chrono::microseconds(random() % 800));
+        if (below(2) == 0) std::this_thread::sleep_for(std::chrono::microseconds(below(800)));
         scheduler.cancel(id);
       }
       cases.push_back(std::move(c));
     }
     for (const auto& c : cases) {
       const GenerateEvent& last = c->answer.wait();
-      const Ids expected = expected_tokens(c->prompt, c->max_tokens, context);
+      const Ids expected = expected_tokens(c->prompt, c->max_tokens, context, false, text);
       Ids got = c->answer.tokens();
+      ASSERT_NE(last.reason, FinishReason::kError) << last.error;
       if (last.reason == FinishReason::kCancelled) {
         EXPECT_TRUE(c->cancel);
         ASSERT_LE(got.size(), expected.size());
@@ -193,15 +102,31 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
       } else {
         EXPECT_EQ(got, expected) << "seed " << seed;
         EXPECT_EQ(c->answer.text(), fake_model()->tokenizer->decode(expected, true));
+        EXPECT_LE(last.usage.cached_tokens, last.usage.prompt_tokens);
       }
     }
-    wait_for_free_blocks(scheduler);
+    testing::wait_for_free_blocks(scheduler);
+    const SchedulerStats stats = scheduler.stats();
+    if (options.speculation.mode == SpeculationMode::kDraft) {
+      EXPECT_EQ(draft_pager.free_blocks(), draft_pager.total_blocks());
+      EXPECT_GT(stats.accepted_tokens, 50u);
+    }
+    preemptions += stats.preemptions;
+    hits += stats.prefix_hit_tokens;
+    evictions += stats.kv_evictions;
+    proposed += stats.proposed_tokens;
+    accepted += stats.accepted_tokens;
   }
+  EXPECT_GT(preemptions, 5u);  // how many depends on what arrives when: 20 to 60 seen
+  EXPECT_GT(hits, 1000u);
+  EXPECT_GT(evictions, 100u);
+  EXPECT_GT(accepted, 1000u);
+  EXPECT_GT(proposed, accepted + 200);
 }
 
 TEST(Scheduler, StopStringsEndTheAnswerBeforeThemselves) {
   std::mt19937 random(5);
-  Scheduler scheduler(std::make_unique<HashEngine>(400, 100), {});
+  Scheduler scheduler(engine({}), {});
   int matched = 0;
   for (int i = 0; i < 30; ++i) {
     const Ids prompt = random_prompt(random, 20);
@@ -223,7 +148,7 @@ TEST(Scheduler, StopStringsEndTheAnswerBeforeThemselves) {
 }
 
 TEST(Scheduler, RefusesWhatCannotBeAnswered) {
-  Scheduler scheduler(std::make_unique<HashEngine>(64, 16), {.max_queue = 0});
+  Scheduler scheduler(engine({.context = 64, .blocks = 16}), {.max_queue = 0});
   std::mt19937 random(6);
   const auto code = [&](GenerateRequest r) {
     try {
@@ -241,7 +166,10 @@ TEST(Scheduler, RefusesWhatCannotBeAnswered) {
 }
 
 TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
-  Scheduler scheduler(std::make_unique<HashEngine>(64, 16, /*throw_at=*/2), {});
+  const auto break_once = [](int32_t step, std::span<const SequenceSlice>) {
+    if (step == 2) throw Error(ErrorCode::kInternal, "the engine broke");
+  };
+  Scheduler scheduler(engine({.context = 64, .blocks = 16, .before_step = break_once}), {});
   std::mt19937 random(7);
   Answer first, second;
   GenerateRequest r = request(random_prompt(random, 5), 30);
@@ -255,7 +183,7 @@ TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
 }
 
 TEST(Scheduler, DrainsAndCancelsWhatTakesTooLong) {
-  Scheduler scheduler(std::make_unique<HashEngine>(100000, 10000), {});
+  Scheduler scheduler(engine({.context = 100000, .blocks = 10000}), {});
   std::mt19937 random(8);
   Answer quick, endless;
   scheduler.submit(request(random_prompt(random, 5), 2), quick.callback());
@@ -272,7 +200,7 @@ TEST(Scheduler, DestructionTellsEveryOwner) {
   std::mt19937 random(9);
   std::vector<std::unique_ptr<Answer>> answers;
   {
-    Scheduler scheduler(std::make_unique<HashEngine>(100000, 10000), {.max_sequences = 2});
+    Scheduler scheduler(engine({.context = 100000, .blocks = 10000}), {.max_sequences = 2});
     for (int i = 0; i < 6; ++i) {
       GenerateRequest r = request(random_prompt(random, 5), -1);
       r.ignore_eos = true;
@@ -284,7 +212,7 @@ TEST(Scheduler, DestructionTellsEveryOwner) {
 }
 
 TEST(Scheduler, LogprobsComeWithEveryToken) {
-  Scheduler scheduler(std::make_unique<HashEngine>(400, 100), {});
+  Scheduler scheduler(engine({}), {});
   GenerateRequest r = request({5, 6, 7}, 12);
   r.ignore_eos = true;
   r.n_logprobs = 3;

@@ -128,8 +128,25 @@ TEST(ChatRequest, ToolsArePassedUnlessChoiceIsNone) {
   const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
   EXPECT_EQ(chat(tools).tools.size(), 1U);
   EXPECT_TRUE(chat(tools + R"(,"tool_choice":"none")").tools.is_null());
-  EXPECT_EQ(chat_refusal(tools + R"(,"tool_choice":"required")").param, "tool_choice");
+  EXPECT_FALSE(chat(tools).forced_call);
+  EXPECT_TRUE(chat(tools).parallel_calls);
+  EXPECT_EQ(chat(tools + R"(,"tool_choice":"required")").forced_call, "");
+  const std::string named = R"(,"tool_choice":{"type":"function","function":{"name":"f"}})";
+  EXPECT_EQ(chat(tools + named).forced_call, "f");
+  EXPECT_FALSE(chat(tools + R"(,"parallel_tool_calls":false)").parallel_calls);
+  EXPECT_EQ(chat_refusal(tools + R"(,"tool_choice":"sometimes")").param, "tool_choice");
+  EXPECT_EQ(chat_refusal(R"("tool_choice":"required")").param, "tool_choice");
+  EXPECT_EQ(chat_refusal(tools + R"(,"tool_choice":{"function":{"name":"g"}})").param,
+            "tool_choice");
   EXPECT_EQ(chat_refusal(R"("tools":[{"type":"function"}])").param, "tools[0]");
+}
+
+TEST(ChatRequest, ReasoningComesBackUnderAnyName) {
+  for (const char* name : {"reasoning_content", "reasoning", "thinking"}) {
+    const ChatRequest request = read_chat_request(
+        R"({"messages":[{"role":"assistant","content":"a",")" + std::string(name) + R"(":"hm"}]})");
+    EXPECT_EQ(request.messages[0]["reasoning_content"], "hm") << name;
+  }
 }
 
 TEST(ChatRequest, WrongFieldsAreNamed) {
@@ -164,14 +181,59 @@ TEST(ChatRequest, WrongFieldsAreNamed) {
 }
 
 TEST(ChatRequest, UnsupportedFieldsThatWouldChangeTheAnswerAreRefused) {
-  for (const char* fields :
-       {R"("response_format":{"type":"json_object"})", R"("modalities":["audio"])",
-        R"("audio":{"voice":"x"})", R"("functions":[{"name":"f"}])", R"("guided_json":{"a":1})",
-        R"("min_tokens":5)"}) {
+  for (const char* fields : {R"("modalities":["audio"])", R"("audio":{"voice":"x"})",
+                             R"("functions":[{"name":"f"}])", R"("min_tokens":5)"}) {
     EXPECT_EQ(chat_refusal(fields).code, "unsupported_parameter") << fields;
   }
   EXPECT_NO_THROW(chat(R"("response_format":{"type":"text"},"modalities":["text"],"audio":null,
                           "min_tokens":0,"functions":[])"));
+}
+
+TEST(ChatRequest, SamplingGoesByLlamaServersNames) {
+  SamplingParams p;
+  const Json body = Json::parse(R"({"temperature": 1.5, "dynatemp_range": 0.5,
+    "dynatemp_exponent": 2, "top_k": -1, "top_n_sigma": -1, "xtc_probability": 0.5,
+    "xtc_threshold": 0.2, "mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.2,
+    "repeat_last_n": -1, "dry_multiplier": 0.8, "dry_base": 2, "dry_allowed_length": 3,
+    "dry_penalty_last_n": 100, "dry_sequence_breakers": ["!"]})");
+  apply_sampling(Fields(body), p);
+  EXPECT_EQ(p.dynatemp_range, 0.5F);
+  EXPECT_EQ(p.dynatemp_exponent, 2);
+  EXPECT_EQ(p.top_k, 0);
+  EXPECT_EQ(p.top_n_sigma, 0);
+  EXPECT_EQ(p.xtc_probability, 0.5F);
+  EXPECT_EQ(p.xtc_threshold, 0.2F);
+  EXPECT_EQ(p.mirostat, 2);
+  EXPECT_EQ(p.mirostat_tau, 4);
+  EXPECT_EQ(p.mirostat_eta, 0.2F);
+  EXPECT_EQ(p.penalty_last_n, -1);
+  EXPECT_EQ(p.dry_multiplier, 0.8F);
+  EXPECT_EQ(p.dry_base, 2);
+  EXPECT_EQ(p.dry_allowed_length, 3);
+  EXPECT_EQ(p.dry_penalty_last_n, 100);
+  EXPECT_EQ(p.dry_sequence_breakers, std::vector<std::string>{"!"});
+  EXPECT_EQ(chat_refusal(R"("mirostat":3)").param, "mirostat");
+  EXPECT_EQ(chat_refusal(R"("dry_sequence_breakers":[""])").param, "dry_sequence_breakers[0]");
+}
+
+TEST(ChatRequest, ReadsConstraints) {
+  using Kind = ConstraintSpec::Kind;
+  const auto read = [](const std::string& fields) { return chat(fields).options.constraint; };
+  EXPECT_FALSE(read(R"("response_format":{"type":"text"})"));
+  EXPECT_FALSE(read(R"("response_format":null,"grammar":"","guided_json":null)"));
+  const auto strict = read(R"("response_format":{"type":"json_schema","json_schema":{
+      "name":"a","strict":true,"schema":{"b":1,"a":2}}})");
+  ASSERT_TRUE(strict);
+  EXPECT_EQ(strict->spec, (ConstraintSpec{Kind::kJsonSchema, R"({"b":1,"a":2})", false}));
+  EXPECT_EQ(strict->field, "response_format.json_schema.schema");
+  EXPECT_TRUE(read(R"("response_format":{"type":"json_object","schema":{}})")->spec.lenient);
+  EXPECT_EQ(read(R"("grammar":"root ::= \"a\"")")->spec.kind, Kind::kGbnf);
+  EXPECT_EQ(read(R"("guided_grammar":"start: \"a\"")")->spec.kind, Kind::kLark);
+  EXPECT_EQ(read(R"("structured_outputs":{"choice":["a","b\"c"]})")->spec,
+            (ConstraintSpec{Kind::kLark, R"(start: "a" | "b\"c")"}));
+  EXPECT_EQ(read(R"("guided_regex":"a+")")->spec, (ConstraintSpec{Kind::kRegex, "a+"}));
+  EXPECT_EQ(chat_refusal(R"("regex":"a","guided_choice":["b"])").param, "guided_choice");
+  EXPECT_EQ(chat_refusal(R"("guided_choice":["b",3])").param, "guided_choice[1]");
 }
 
 TEST(ChatRequest, WrongMessagesAreNamed) {
@@ -215,13 +277,45 @@ TEST(CompletionRequest, RefusesByName) {
       {R"({"prompt":[4294967296]})", "prompt"},
       {R"({"prompt":{"a":1}})", "prompt"},
       {R"({"prompt":[["a"]]})", "prompt"},
-      {R"({"prompt":"a","echo":true})", "echo"},
-      {R"({"prompt":"a","suffix":"b"})", "suffix"},
-      {R"({"prompt":"a","best_of":3})", "best_of"},
+      {R"({"prompt":"a","echo":true,"logprobs":0})", "echo"},
+      {R"({"prompt":[1],"suffix":"b"})", "suffix"},
+      {R"({"prompt":["a",[1]],"suffix":"b"})", "suffix"},
+      {R"({"prompt":[1,-2]})", "prompt"},
+      {R"({"prompt":"a","best_of":2,"n":3})", "best_of"},
+      {R"({"prompt":"a","best_of":3,"stream":true})", "best_of"},
       {R"({"prompt":"a","logprobs":true})", "logprobs"},
       {R"({"prompt":["a","b"],"n":100})", "prompt"}};
   for (const auto& [body, param] : cases) {
     EXPECT_EQ(completion_refusal(body).param, param) << body;
+  }
+}
+
+TEST(CompletionRequest, ReadsWhatComesAfterTheAnswer) {
+  EXPECT_EQ(read_completion_request(R"({"prompt":["a","b"],"suffix":"c"})").suffix, "c");
+  EXPECT_EQ(read_completion_request(R"({"prompt":[1],"suffix":""})").suffix, "");
+}
+
+TEST(CompletionRequest, ReadsAdapters) {
+  const auto adapters = [](const std::string& list) {
+    return read_completion_request(R"({"prompt":"a","lora":)" + list + "}").options.adapters;
+  };
+  const auto two = *adapters(R"([{"id":1},{"name":"tone","scale":-0.5}])");
+  ASSERT_EQ(two.size(), 2U);
+  EXPECT_EQ(*two[0].id, 1);
+  EXPECT_EQ(two[0].scale, 1);
+  EXPECT_EQ(two[1].name, "tone");
+  EXPECT_EQ(two[1].scale, -0.5F);
+  EXPECT_TRUE(adapters("[]")->empty());  // none, whatever the defaults are
+  EXPECT_FALSE(adapters("null"));
+  for (const auto& [list, param] : std::vector<std::pair<std::string, std::string>>{
+           {"1", "lora"},
+           {"[1]", "lora[0]"},
+           {"[{}]", "lora[0]"},
+           {R"([{"id":0},{"id":-1}])", "lora[1].id"},
+           {R"([{"name":3}])", "lora[0].name"},
+           {R"([{"id":0,"scale":"much"}])", "lora[0].scale"},
+           {R"([{"id":0,"scale":1e9}])", "lora[0].scale"}}) {
+    EXPECT_EQ(completion_refusal(R"({"prompt":"a","lora":)" + list + "}").param, param) << list;
   }
 }
 

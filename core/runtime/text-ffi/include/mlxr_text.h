@@ -1,5 +1,6 @@
-// The C ABI of the Rust text library: tokenizers and chat templates. Its C++ faces are
-// core/runtime/tokenizer/tokenizer.h and core/runtime/chat/chat_template.h; nothing else calls it.
+// The C ABI of the Rust text library: tokenizers, chat templates, constrained decoding. Its C++
+// faces are core/runtime/tokenizer/tokenizer.h, core/runtime/chat/chat_template.h and
+// core/runtime/constraint/constraint.h; nothing else calls it.
 //
 // Rules for every function:
 //  - Text goes in as a span of UTF-8 bytes that the callee only reads during the call. Bytes that
@@ -7,8 +8,8 @@
 //  - Text and ids come out in a buffer that the caller gives back with the matching *_free. A call
 //    writes its output only when it returns MLXR_TEXT_OK, and `error` (a sentence) only otherwise.
 //    `error` may be null.
-//  - Handles are immutable: any number of threads may use one at a time. They are freed once, when
-//    no call on them is running. Freeing null does nothing.
+//  - Handles are immutable (but mlxr_grammar): any number of threads may use one at a time. They
+//    are freed once, when no call on them is running. Freeing null does nothing.
 //  - No panic of Rust crosses the border: it becomes MLXR_TEXT_INTERNAL.
 #pragma once
 
@@ -121,6 +122,56 @@ void mlxr_chat_template_free(mlxr_chat_template* chat_template);
 // INVALID carries the template's own words when it called raise_exception.
 mlxr_text_status mlxr_chat_template_render(const mlxr_chat_template* chat_template,
                                            mlxr_text_span variables, mlxr_text_buffer* text,
+                                           mlxr_text_buffer* error);
+
+// ---- constrained decoding ----
+
+// A vocabulary as grammars see it: a trie of the bytes of all tokens. Takes its time to build
+// (0.6 s for 150,000 tokens) and is shared by all grammars of a model.
+typedef struct mlxr_grammar_vocab mlxr_grammar_vocab;
+// A compiled grammar and where one text stands in it. One thread at a time may use it; clones of
+// one are independent (they share what the lexer has learnt, behind a lock).
+typedef struct mlxr_grammar mlxr_grammar;
+
+typedef enum mlxr_grammar_kind {
+  MLXR_GRAMMAR_JSON_SCHEMA = 0,
+  MLXR_GRAMMAR_REGEX = 1,  // of the whole text
+  MLXR_GRAMMAR_LARK = 2,   // llguidance's dialect; starts at `start`
+  MLXR_GRAMMAR_GBNF = 3,   // llama.cpp's; starts at `root`
+} mlxr_grammar_kind;
+
+// `stops`: the tokens that end an answer; all are allowed wherever a grammar may end. UNSUPPORTED
+// when none of them is in the vocabulary. Nothing refers to the tokenizer afterwards.
+mlxr_text_status mlxr_grammar_vocab_new(const mlxr_tokenizer* tokenizer, const int32_t* stops,
+                                        size_t count, mlxr_grammar_vocab** vocab,
+                                        mlxr_text_buffer* error);
+void mlxr_grammar_vocab_free(mlxr_grammar_vocab* vocab);
+
+// Compiles. INVALID says what is wrong. lenient: what a JSON schema says beyond what can be
+// enforced is ignored instead of refused. Nothing refers to `vocab` afterwards.
+mlxr_text_status mlxr_grammar_new(const mlxr_grammar_vocab* vocab, mlxr_grammar_kind kind,
+                                  mlxr_text_span text, uint8_t lenient, mlxr_grammar** grammar,
+                                  mlxr_text_buffer* error);
+mlxr_text_status mlxr_grammar_clone(const mlxr_grammar* grammar, mlxr_grammar** copy,
+                                    mlxr_text_buffer* error);
+void mlxr_grammar_free(mlxr_grammar* grammar);
+
+// A bit for each token that may come next, the lowest bit of words[0] for token 0; tokens beyond
+// the vocabulary are not allowed. After the end: the stop tokens.
+mlxr_text_status mlxr_grammar_mask(mlxr_grammar* grammar, uint32_t* words, size_t count,
+                                   mlxr_text_buffer* error);
+// Takes the token that came. INVALID when the grammar does not allow it; only freeing is left then.
+mlxr_text_status mlxr_grammar_accept(mlxr_grammar* grammar, int32_t id, mlxr_text_buffer* error);
+// How many of the tokens, one after the other, would be taken; the state stays.
+mlxr_text_status mlxr_grammar_count_valid(mlxr_grammar* grammar, const int32_t* ids, size_t count,
+                                          size_t* valid, mlxr_text_buffer* error);
+// Takes the last `count` accepted tokens back.
+mlxr_text_status mlxr_grammar_rollback(mlxr_grammar* grammar, size_t count,
+                                       mlxr_text_buffer* error);
+// 1 when the text is complete: a stop token came, or nothing else could.
+uint8_t mlxr_grammar_is_stopped(const mlxr_grammar* grammar);
+// The bytes with which every continuation starts, often none.
+mlxr_text_status mlxr_grammar_forced_bytes(mlxr_grammar* grammar, mlxr_text_buffer* bytes,
                                            mlxr_text_buffer* error);
 
 #ifdef __cplusplus

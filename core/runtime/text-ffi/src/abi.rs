@@ -9,6 +9,7 @@ use std::sync::Once;
 use crate::chat::ChatTemplate;
 use crate::decoding::Stream;
 use crate::error::{Result, Status, TextError};
+use crate::grammar::{GrammarKind, GrammarState, GrammarVocab};
 use crate::tokenizer::Tokenizer;
 use crate::vocab::{TokenKind, Vocab};
 
@@ -307,4 +308,131 @@ pub unsafe extern "C" fn mlxr_chat_template_render(
         let rendered = chat_template.render(&variables.text())?;
         Ok(Owned::new(rendered.into_bytes()))
     })
+}
+
+// ---- constrained decoding ----
+
+/// A foreign enumeration, before it is known to hold one of ours.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct RawKind(i32);
+
+impl RawKind {
+    fn read(self) -> Result<GrammarKind> {
+        [
+            GrammarKind::JsonSchema,
+            GrammarKind::Regex,
+            GrammarKind::Lark,
+            GrammarKind::Gbnf,
+        ]
+        .into_iter()
+        .find(|kind| *kind as i32 == self.0)
+        .ok_or_else(|| TextError::internal(format!("There is no grammar kind {}", self.0)))
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_vocab_new(
+    tokenizer: &Tokenizer,
+    stops: *const i32,
+    count: usize,
+    vocab: *mut *mut GrammarVocab,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(vocab, error, || {
+        GrammarVocab::new(tokenizer, slice(stops, count)).map(boxed)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_vocab_free(vocab: *mut GrammarVocab) {
+    if !vocab.is_null() {
+        drop(Box::from_raw(vocab));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_new(
+    vocab: &GrammarVocab,
+    kind: RawKind,
+    text: Span,
+    lenient: u8,
+    grammar: *mut *mut GrammarState,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(grammar, error, || {
+        let compiled = vocab.compile(kind.read()?, &text.text(), lenient != 0)?;
+        Ok(boxed(compiled))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_clone(
+    grammar: &GrammarState,
+    copy: *mut *mut GrammarState,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(copy, error, || Ok(boxed(grammar.clone())))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_free(grammar: *mut GrammarState) {
+    if !grammar.is_null() {
+        drop(Box::from_raw(grammar));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_mask(
+    grammar: &mut GrammarState,
+    words: *mut u32,
+    count: usize,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(&mut (), error, || {
+        grammar.mask(std::slice::from_raw_parts_mut(words, count))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_accept(
+    grammar: &mut GrammarState,
+    id: i32,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(&mut (), error, || grammar.accept(id))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_count_valid(
+    grammar: &mut GrammarState,
+    ids: *const i32,
+    count: usize,
+    valid: *mut usize,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(valid, error, || grammar.count_valid(slice(ids, count)))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_rollback(
+    grammar: &mut GrammarState,
+    count: usize,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(&mut (), error, || grammar.rollback(count))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_is_stopped(grammar: &GrammarState) -> u8 {
+    u8::from(grammar.is_stopped())
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mlxr_grammar_forced_bytes(
+    grammar: &mut GrammarState,
+    bytes: *mut Owned<u8>,
+    error: *mut Owned<u8>,
+) -> Status {
+    guard(bytes, error, || Ok(Owned::new(grammar.forced_bytes())))
 }

@@ -18,6 +18,31 @@ pub struct Decoding {
     pub drop_in_first: Option<char>,
     /// Between tokens (a tokenizer.json without a decoder).
     pub separator: &'static str,
+    pub word_pieces: Option<WordPieces>,
+}
+
+/// Tokens are words, with a space between, but for those that go on with a word.
+#[derive(Debug, Clone)]
+pub struct WordPieces {
+    /// Of a token that goes on.
+    pub prefix: String,
+    /// Without the space before punctuation and English contractions.
+    pub cleanup: bool,
+}
+
+impl WordPieces {
+    fn text_of(&self, token: &str, first: bool) -> String {
+        let spaced = match token.strip_prefix(self.prefix.as_str()) {
+            Some(rest) if !first => rest.to_owned(),
+            _ if first => token.to_owned(),
+            _ => format!(" {token}"),
+        };
+        if self.cleanup {
+            tokenizers::decoders::wordpiece::cleanup(&spaced)
+        } else {
+            spaced
+        }
+    }
 }
 
 /// Mirrors mlxr_text_stream of the header.
@@ -36,6 +61,14 @@ impl Decoding {
     pub fn byte_level() -> Self {
         Self {
             byte_level: true,
+            ..Self::default()
+        }
+    }
+
+    pub fn word_pieces(prefix: &str, cleanup: bool) -> Self {
+        let prefix = prefix.to_owned();
+        Self {
+            word_pieces: Some(WordPieces { prefix, cleanup }),
             ..Self::default()
         }
     }
@@ -90,6 +123,11 @@ impl Decoding {
                 self.replace.push((mark.to_string(), " ".to_owned()));
                 self.drop_in_first = (!never).then_some(mark);
             }
+            "WordPiece" => {
+                let prefix = step["prefix"].as_str().unwrap_or("##").to_owned();
+                let cleanup = step["cleanup"].as_bool().unwrap_or(true);
+                self.word_pieces = Some(WordPieces { prefix, cleanup });
+            }
             other => return Err(unsupported_decoder(other)),
         }
         Ok(())
@@ -97,6 +135,10 @@ impl Decoding {
 
     /// The bytes of a token spelled `token`. `literal`: an added token, spelled as it reads.
     pub fn token_bytes(&self, token: &str, literal: bool) -> Vec<u8> {
+        if let Some(pieces) = &self.word_pieces {
+            let bare = token.strip_prefix(pieces.prefix.as_str());
+            return bare.unwrap_or(token).as_bytes().to_vec();
+        }
         if self.byte_level {
             if !literal {
                 if let Some(bytes) = token.chars().map(byte_of_char).collect() {
@@ -123,6 +165,9 @@ impl Decoding {
     fn next_bytes(&self, stream: &mut Stream, token: &str, literal: bool) -> Vec<u8> {
         let first = stream.started == 0;
         stream.started = 1;
+        if let Some(pieces) = &self.word_pieces {
+            return pieces.text_of(token, first).into_bytes();
+        }
         let mut bytes = match self.drop_in_first {
             Some(mark) if first => self.token_bytes(&token.replace(mark, ""), literal),
             _ => self.token_bytes(token, literal),
@@ -190,7 +235,7 @@ impl Stream {
 fn unsupported_decoder(name: &str) -> TextError {
     TextError::unsupported(format!(
         "tokenizer.json uses the decoder '{name}', which MLXR does not support; use a model whose \
-         tokenizer is byte-level BPE or SentencePiece"
+         tokenizer is byte-level BPE, SentencePiece or WordPiece"
     ))
 }
 

@@ -1,8 +1,10 @@
-//! Tokenizers and chat templates behind a C ABI (include/mlxr_text.h).
+//! Tokenizers, chat templates and constrained decoding behind a C ABI (include/mlxr_text.h).
 mod abi;
 mod chat;
 mod decoding;
 mod error;
+mod gbnf;
+mod grammar;
 mod library;
 mod python;
 mod python_json;

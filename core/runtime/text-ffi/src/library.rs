@@ -8,7 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
+use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::models::TrainerWrapper;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{
     AddedToken, DecoderWrapper, Model, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
     PreTokenizerWrapper, Token, TokenizerImpl,
@@ -198,7 +201,7 @@ pub fn from_json(json: &str) -> Result<Parts<Library>> {
     let model = read_model(document.model, &specials).map_err(broken)?;
 
     let largest = added.iter().map(|a| u64::from(a.id) + 1).max().unwrap_or(0);
-    let size = largest.max(model.get_vocab_size() as u64);
+    let size = largest.max(size_of(&model));
     let Ok(vocab_size) = i32::try_from(size) else {
         return Err(TextError::corrupt(format!(
             "tokenizer.json gives a token the id {}, beyond any vocabulary; get the model's files \
@@ -246,6 +249,18 @@ fn read_model(raw: &RawValue, specials: &[&Added]) -> serde_json::Result<ModelWr
         return serde_json::from_value(model);
     }
     serde_json::from_str::<BPE>(raw.get()).map(ModelWrapper::BPE)
+}
+
+/// The largest id + 1.
+fn size_of(model: &ModelWrapper) -> u64 {
+    match model {
+        // Control tokens were taken out of the middle.
+        ModelWrapper::WordPiece(pieces) => {
+            let ids = pieces.get_vocab().into_values();
+            ids.max().map_or(0, |id| u64::from(id) + 1)
+        }
+        other => other.get_vocab_size() as u64,
+    }
 }
 
 /// These models look whole words up in their vocabulary: typed text that spells a control token
@@ -313,6 +328,56 @@ pub fn from_vocab(vocab: &Vocab) -> Result<Parts<Library>> {
     Ok(Parts {
         backend: Library::assemble(stages, ModelWrapper::BPE(bpe), added),
         decoding: Decoding::byte_level(),
+        special_ids,
+        vocab_size: vocab.tokens.len() as i32,
+    })
+}
+
+// ---- GGUF, WordPiece ----
+
+/// A word begins with U+2581 in such a file, and what goes on with a word is bare; "[PAD]" and the
+/// like are spelled as they are. Texts are lowercased: the file does not say otherwise.
+pub fn word_pieces_from_vocab(vocab: &Vocab) -> Result<Parts<Library>> {
+    let mut ids = AHashMap::with_capacity(vocab.tokens.len());
+    let mut added = Vec::new();
+    for (id, (token, kind)) in (0u32..).zip(vocab.tokens.iter().zip(&vocab.kinds)) {
+        if kind.is_special() && !token.is_empty() {
+            added.push(Added {
+                id,
+                token: AddedToken::from(token.clone(), true).normalized(false),
+            });
+        } else if let Some(word) = token.strip_prefix('\u{2581}') {
+            ids.insert(word.to_owned(), id);
+        } else if token.starts_with('[') && token.ends_with(']') {
+            ids.insert(token.clone(), id);
+        } else {
+            ids.insert(format!("##{token}"), id);
+        }
+    }
+    let unknown = vocab.unk.map(|id| vocab.tokens[id as usize].clone());
+    let unknown = unknown.unwrap_or_else(|| "[UNK]".to_owned());
+    let place = vocab.tokens.iter().position(|token| *token == unknown);
+    let Some(place) = place else {
+        return Err(TextError::corrupt(
+            "the GGUF vocabulary has no token for unknown words ('[UNK]'); get the file again"
+                .to_owned(),
+        ));
+    };
+    ids.insert(unknown.clone(), place as u32);
+    let special_ids = added.iter().map(|a| a.id).collect();
+    let model = WordPiece::builder()
+        .vocab(ids)
+        .unk_token(unknown)
+        .build()
+        .map_err(|e| TextError::corrupt(format!("the GGUF vocabulary cannot be read ({e})")))?;
+    let stages = Stages {
+        normalizer: Some(BertNormalizer::new(true, true, None, true).into()),
+        pre_tokenizer: Some(BertPreTokenizer.into()),
+        post_processor: None,
+    };
+    Ok(Parts {
+        backend: Library::assemble(stages, ModelWrapper::WordPiece(model), added),
+        decoding: Decoding::word_pieces("##", true),
         special_ids,
         vocab_size: vocab.tokens.len() as i32,
     })

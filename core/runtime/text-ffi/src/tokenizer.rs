@@ -46,10 +46,14 @@ impl Tokenizer {
                 Backend::Library(Box::new(b))
             }),
             "llama" => Self::new(spm::from_vocab(vocab)?, |b| Backend::Spm(Box::new(b))),
+            "bert" => Self::new(library::word_pieces_from_vocab(vocab)?, |b| {
+                Backend::Library(Box::new(b))
+            }),
             other => {
                 return Err(TextError::unsupported(format!(
                     "the GGUF vocabulary is of the kind '{other}' (tokenizer.ggml.model), which \
-                     MLXR does not support; it reads 'gpt2' (BPE) and 'llama' (SentencePiece)"
+                     MLXR does not support; it reads 'gpt2' (BPE), 'llama' (SentencePiece) and \
+                     'bert' (WordPiece)"
                 )))
             }
         };
@@ -125,6 +129,12 @@ impl Tokenizer {
 
     pub fn vocab_size(&self) -> i32 {
         self.vocab_size
+    }
+
+    /// The token as the vocabulary spells it; empty for an unknown id.
+    pub fn text_of(&self, id: i32) -> String {
+        self.spelling(id)
+            .map_or_else(String::new, |(token, _)| token)
     }
 
     fn spelling(&self, id: i32) -> Option<(String, bool)> {

@@ -202,6 +202,106 @@ TEST(Sampler, LogprobsAreOfTheUnmodifiedLogits) {
   }
 }
 
+TEST(Sampler, XtcExcludesAtItsProbability) {
+  const std::vector<float> logits = {3.0f, 2.9f, 2.8f, 0.0f};
+  SamplingParams p = off();
+  p.xtc_threshold = 0.2f;
+  p.xtc_probability = 0.4f;
+  Sampler sampler(p, 4);
+  constexpr int kDraws = 20000;
+  int best = 0;
+  for (int i = 0; i < kDraws; ++i) best += sampler.sample(logits, {}, i).token < 2 ? 1 : 0;
+  // Of the three likely ones only the last stays where the coin says so.
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(x);
+  const double expected = 0.6 * (std::exp(3.0) + std::exp(2.9)) / sum;
+  EXPECT_NEAR(best / double{kDraws}, expected, 0.015);
+}
+
+TEST(Sampler, TopNSigmaAndDynamicTemperatureShapeTheDistribution) {
+  const auto logits = random_logits(5, 400);
+  SamplingParams p = off();
+  p.top_n_sigma = 1.0f;
+  Sampler narrow(p, 400);
+  const auto& kept = narrow.distribution(logits, {}, 0).candidates;
+  Candidates expected;
+  collect(logits, n_sigma_floor(logits, 1.0f), expected);
+  EXPECT_EQ(kept.size(), expected.size());
+  EXPECT_GT(kept.size(), 1u);
+  p = off();
+  p.top_k = 20;
+  p.dynatemp_range = 0.5f;
+  Sampler sampler(p, 400);
+  const Distribution& got = sampler.distribution(logits, {}, 0);
+  Candidates best;
+  collect_best(logits, 20, best);
+  std::vector<float> q;
+  softmax(best, dynamic_temperature(best, 1.0f, 0.5f, 1.0f), q);
+  EXPECT_EQ(got.probabilities, q);
+}
+
+TEST(Sampler, MirostatKeepsToItsSurprise) {
+  for (const int version : {1, 2}) {
+    SamplingParams p = off();
+    p.mirostat = version;
+    p.mirostat_tau = 3.0f;
+    p.mirostat_eta = 0.1f;
+    Sampler sampler(p, 2000);
+    double surprise = 0;
+    int count = 0;
+    for (int i = 0; i < 600; ++i) {
+      const auto logits = random_logits(static_cast<uint32_t>(i) + 1, 2000);
+      const Distribution& d = sampler.distribution(logits, {}, i);
+      const int32_t token = d.draw((i * 37 % 101 + 0.5) / 101);
+      if (i >= 200) {
+        surprise -= std::log2(d.of(token));
+        ++count;
+      }
+      sampler.chose(token);
+    }
+    EXPECT_NEAR(surprise / count, 3.0, 0.3) << version;
+  }
+}
+
+TEST(Sampler, OnlyWhatTheMaskAllowsIsChosen) {
+  const auto logits = random_logits(4, 70);
+  const std::vector<uint32_t> mask = {0x80000001u, 0u, 0x30u};  // 0, 31, 68, 69
+  for (const float temperature : {0.0f, 1.5f}) {
+    for (const int top_k : {0, 2}) {
+      SamplingParams p = off();
+      p.temperature = temperature;
+      p.top_k = top_k;
+      p.logit_bias = {{5, 100.0f}};  // forbidden all the same
+      Sampler sampler(p, 70);
+      std::map<int32_t, int> seen;
+      for (int i = 0; i < 2000; ++i) ++seen[sampler.sample(logits, {}, i, -1, mask).token];
+      for (const auto& [token, count] : seen) {
+        EXPECT_TRUE(token == 0 || token == 31 || token == 68 || token == 69) << token;
+      }
+      EXPECT_EQ(seen.size(), temperature == 0 ? 1u : top_k == 2 ? 2u : 4u);
+    }
+  }
+  Sampler sampler(off(), 70);
+  EXPECT_THROW(sampler.sample(logits, {}, 0, -1, std::vector<uint32_t>(3)), Error);
+  // The model's own probabilities, whatever was allowed.
+  EXPECT_EQ(sampler.sample(logits, {}, 0, 1, mask).top, sampler.sample(logits, {}, 0, 1).top);
+}
+
+TEST(Sampler, DryBreaksAtTheTextsThatEndARepetition) {
+  SamplingParams p = off();
+  p.temperature = 0;
+  p.dry_multiplier = 100.0f;
+  p.dry_sequence_breakers = {":"};
+  const std::vector<float> logits = {0, 0, 0, 0, 1, 0.5f};
+  const std::vector<int32_t> history = {1, 2, 3, 4, 0, 1, 2, 3};
+  const auto choice = [&](const std::string& text_of_two) {
+    Sampler sampler(p, 6, [&](int32_t token) { return token == 2 ? text_of_two : "x"; });
+    return sampler.sample(logits, history, 8).token;
+  };
+  EXPECT_EQ(choice("word"), 5);
+  EXPECT_EQ(choice("word: "), 4);
+}
+
 TEST(Sampler, RefusesWhatIsOutOfRangeByName) {
   const auto message = [](auto change) {
     SamplingParams p = off();
@@ -217,6 +317,9 @@ TEST(Sampler, RefusesWhatIsOutOfRangeByName) {
   EXPECT_NE(message([](auto& p) { p.temperature = NAN; }).find("temperature"), std::string::npos);
   EXPECT_NE(message([](auto& p) { p.top_p = 0; }).find("top_p"), std::string::npos);
   EXPECT_NE(message([](auto& p) { p.min_p = 2; }).find("min_p"), std::string::npos);
+  EXPECT_NE(message([](auto& p) { p.mirostat = 3; }).find("mirostat"), std::string::npos);
+  EXPECT_NE(message([](auto& p) { p.dry_base = 0; }).find("dry_base"), std::string::npos);
+  EXPECT_NE(message([](auto& p) { p.xtc_probability = 2; }).find("xtc_prob"), std::string::npos);
   EXPECT_NE(message([](auto& p) { p.top_k = -1; }).find("top_k"), std::string::npos);
   EXPECT_NE(message([](auto& p) {
               p.logit_bias = {{kVocab, 1.0f}};

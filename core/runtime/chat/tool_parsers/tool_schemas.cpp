@@ -1,0 +1,82 @@
+#include "core/runtime/chat/tool_parsers/tool_schemas.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace mlxr {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const Json* member(const Json* object, const char* name) {
+  if (object == nullptr || !object->is_object()) return nullptr;
+  const auto found = object->find(name);
+  return found == object->end() ? nullptr : &*found;
+}
+
+std::vector<std::string> types_of(const Json& schema) {
+  std::vector<std::string> types;
+  const Json* type = member(&schema, "type");
+  if (type != nullptr && type->is_string()) types.push_back(type->get<std::string>());
+  if (type != nullptr && type->is_array()) {
+    for (const Json& one : *type) {
+      if (one.is_string()) types.push_back(one.get<std::string>());
+    }
+  }
+  for (const char* choice : {"anyOf", "oneOf"}) {
+    const Json* schemas = member(&schema, choice);
+    if (schemas == nullptr || !schemas->is_array()) continue;
+    for (const Json& one : *schemas) {
+      for (std::string& inner : types_of(one)) types.push_back(std::move(inner));
+    }
+  }
+  return types;
+}
+
+bool fits(const Json& value, const std::string& type) {
+  return (type == "integer" && value.is_number_integer()) ||
+         (type == "number" && value.is_number()) || (type == "boolean" && value.is_boolean()) ||
+         (type == "object" && value.is_object()) || (type == "array" && value.is_array()) ||
+         (type == "null" && value.is_null());
+}
+
+Json parsed(const std::string& text) {
+  if (text == "True") return true;
+  if (text == "False") return false;
+  if (text == "None") return nullptr;
+  return Json::parse(text, nullptr, false);
+}
+
+std::string dumped(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+ToolSchemas::ToolSchemas(const Json& tools) {
+  if (!tools.is_array()) return;
+  for (const Json& tool : tools) {
+    const Json* function = member(&tool, "function");
+    const Json* name = member(function, "name");
+    if (name == nullptr || !name->is_string()) continue;
+    names_.insert(name->get<std::string>());
+    const Json* properties = member(member(function, "parameters"), "properties");
+    if (properties != nullptr) properties_[name->get<std::string>()] = *properties;
+  }
+}
+
+std::string ToolSchemas::typed(const std::string& function, const std::string& argument,
+                               const std::string& text) const {
+  const Json* schema = member(member(&properties_, function.c_str()), argument.c_str());
+  const std::vector<std::string> types =
+      schema == nullptr ? std::vector<std::string>{} : types_of(*schema);
+  const Json value = parsed(text);
+  // Without a type, what reads as an object or a list is one.
+  const bool is_typed =
+      types.empty() ? value.is_structured()
+                    : std::any_of(types.begin(), types.end(),
+                                  [&](const std::string& type) { return fits(value, type); });
+  return is_typed && !value.is_discarded() ? dumped(value) : dumped(Json(text));
+}
+
+}  // namespace mlxr

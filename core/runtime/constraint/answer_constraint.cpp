@@ -1,0 +1,91 @@
+#include "core/runtime/constraint/answer_constraint.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+namespace mlxr {
+namespace {
+
+// Between closed reasoning and the end of a prompt: a line break or two.
+constexpr size_t kTokensAfterClosed = 4;
+
+}  // namespace
+
+std::optional<ReasoningTokens> reasoning_tokens(const Tokenizer& tokenizer) {
+  using Names = std::pair<std::string_view, std::string_view>;
+  static constexpr std::array<Names, 3> kNames{
+      {{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}, {"<seed:think>", "</seed:think>"}}};
+  for (const auto& [open, close] : kNames) {
+    const auto open_id = tokenizer.token_id(open), close_id = tokenizer.token_id(close);
+    if (open_id && close_id) return ReasoningTokens{*open_id, *close_id};
+  }
+  return std::nullopt;
+}
+
+AnswerConstraint::AnswerConstraint(const Constraint& constraint, int32_t vocab_size,
+                                   const FreeParts& free, std::span<const int32_t> prompt)
+    : matcher_(constraint.matcher()),
+      mask_(mask_words(static_cast<size_t>(vocab_size))),
+      free_(free) {
+  if (!free.reasoning) return;
+  const ReasoningTokens tokens = *free.reasoning;
+  const auto last = std::find_if(prompt.rbegin(), prompt.rend(), [&](int32_t id) {
+    return id == tokens.open || id == tokens.close;
+  });
+  if (last == prompt.rend()) return;
+  if (*last == tokens.open) phase_ = Phase::kReasoning;
+  const auto after = static_cast<size_t>(last - prompt.rbegin());
+  if (*last == tokens.close && after <= kTokensAfterClosed) free_.reasoning.reset();
+}
+
+void AnswerConstraint::allow(int32_t token) {
+  const auto id = static_cast<size_t>(token);
+  if (token >= 0 && id / 32 < mask_.size()) mask_[id / 32] |= 1u << (id % 32);
+}
+
+std::span<const uint32_t> AnswerConstraint::mask() {
+  if (phase_ == Phase::kReasoning || phase_ == Phase::kCall) return {};
+  if (!mask_is_current_) {
+    matcher_.mask(mask_);
+    if (phase_ == Phase::kStart) {
+      if (free_.reasoning) allow(free_.reasoning->open);
+      allow(free_.tool_call);
+    }
+    mask_is_current_ = true;
+  }
+  return mask_;
+}
+
+void AnswerConstraint::accept(int32_t token) {
+  mask_is_current_ = false;
+  switch (phase_) {
+    case Phase::kCall:
+      return;
+    case Phase::kReasoning:
+      if (token != free_.reasoning->close) return;
+      free_.reasoning.reset();
+      phase_ = Phase::kStart;
+      return;
+    case Phase::kStart:
+      if (free_.reasoning && token == free_.reasoning->open) {
+        phase_ = Phase::kReasoning;
+        return;
+      }
+      if (token == free_.tool_call) {
+        phase_ = Phase::kCall;
+        return;
+      }
+      phase_ = Phase::kAnswer;
+      [[fallthrough]];
+    case Phase::kAnswer:
+      matcher_.accept(token);
+  }
+}
+
+size_t AnswerConstraint::count_allowed(std::span<const int32_t> tokens) {
+  return phase_ == Phase::kAnswer ? matcher_.count_valid(tokens) : tokens.size();
+}
+
+}  // namespace mlxr

@@ -1,0 +1,61 @@
+// A constraint on one answer; the reasoning before it is free, and so is a tool call instead of it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/runtime/constraint/constraint.h"
+
+namespace mlxr {
+
+// The tokens round a model's reasoning, "<think>" and "</think>".
+struct ReasoningTokens {
+  int32_t open = -1;
+  int32_t close = -1;
+};
+
+// Those of the vocabulary, where reasoning has single tokens for its borders.
+std::optional<ReasoningTokens> reasoning_tokens(const Tokenizer& tokenizer);
+
+// What may stand before or instead of a constrained answer, free of its constraint.
+struct FreeParts {
+  std::optional<ReasoningTokens> reasoning;  // absent: the model does not reason
+  int32_t tool_call = -1;                    // the token that begins a call; -1: no tools
+};
+
+class AnswerConstraint {
+ public:
+  // `prompt` tells whether reasoning has begun, or is over because thinking is off.
+  AnswerConstraint(const Constraint& constraint, int32_t vocab_size, const FreeParts& free,
+                   std::span<const int32_t> prompt);
+
+  // The tokens that may come next, [(vocab + 31) / 32] words, valid until the next call; empty when
+  // every token may. Throws as ConstraintMatcher::mask.
+  std::span<const uint32_t> mask();
+  // Takes the token that was chosen. Throws as ConstraintMatcher::accept.
+  void accept(int32_t token);
+  // How many of the tokens may follow one another from here, at most: those behind the first that
+  // may not need not be computed. The state stays.
+  size_t count_allowed(std::span<const int32_t> tokens);
+  // Nothing may follow.
+  bool complete() const { return phase_ == Phase::kAnswer && matcher_.is_stopped(); }
+
+ private:
+  enum class Phase {
+    kStart,      // reasoning, a call or the answer comes next
+    kReasoning,  // free, until it closes
+    kAnswer,     // constrained
+    kCall,       // free to the end
+  };
+  void allow(int32_t token);
+
+  ConstraintMatcher matcher_;
+  std::vector<uint32_t> mask_;
+  bool mask_is_current_ = false;
+  FreeParts free_;
+  Phase phase_ = Phase::kStart;
+};
+
+}  // namespace mlxr

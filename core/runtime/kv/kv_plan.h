@@ -1,0 +1,22 @@
+// The size of a model's KV arena and the window that follows from it, before anything is allocated.
+#pragma once
+
+#include "core/graph/model_spec.h"
+#include "core/runtime/kv/arena.h"
+
+namespace mlxr {
+
+struct EngineOptions;
+
+struct KvPlan {
+  ArenaShape shape;
+  int32_t blocks = 0;
+  int32_t context = 0;  // tokens that a sequence may hold
+
+  int64_t bytes() const { return shape.block_bytes() * blocks; }
+};
+
+// Throws Error{kInvalidArgument, kOutOfMemory} for sizes that make no sense.
+KvPlan plan_kv(const ModelSpec& spec, const EngineOptions& options);
+
+}  // namespace mlxr

@@ -1,0 +1,105 @@
+#include "core/runtime/kv/prefix_index.h"
+
+#include <string>
+
+#include "core/base/error.h"
+
+namespace mlxr {
+namespace {
+
+void must(bool holds, const char* invariant, size_t block) {
+  if (holds) return;
+  throw Error(ErrorCode::kInternal, std::string("[PrefixIndex::check] block ") +
+                                        std::to_string(block) + ": " + invariant);
+}
+
+}  // namespace
+
+PrefixIndex::PrefixIndex(int32_t blocks) : entries_(static_cast<size_t>(blocks)) {
+  by_hash_.reserve(entries_.size());
+}
+
+std::optional<BlockId> PrefixIndex::find(const BlockHash& hash) const {
+  const auto found = by_hash_.find(hash);
+  return found == by_hash_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<BlockName> PrefixIndex::name_of(BlockId block) const {
+  const Entry& entry = entries_[index_of(block)];
+  if (!entry.published) return std::nullopt;
+  if (entry.parent == kNone) return BlockName{entry.hash, std::nullopt};
+  return BlockName{entry.hash, entries_[index_of(entry.parent)].hash};
+}
+
+void PrefixIndex::publish(BlockId block, const BlockHash& hash, std::optional<BlockId> parent) {
+  Entry& entry = at(block);
+  entry = {.hash = hash, .parent = parent.value_or(kNone), .published = true};
+  if (parent) ++at(*parent).children;
+  by_hash_.emplace(hash, block);
+}
+
+void PrefixIndex::park(BlockId block) {
+  Entry& entry = at(block);
+  entry.parked = true;
+  entry.older = youngest_;
+  entry.younger = kNone;
+  (youngest_ == kNone ? oldest_ : at(youngest_).younger) = block;
+  youngest_ = block;
+  ++parked_;
+}
+
+void PrefixIndex::take(BlockId block) { unlink(at(block)); }
+
+void PrefixIndex::unlink(Entry& entry) {
+  (entry.older == kNone ? oldest_ : at(entry.older).younger) = entry.younger;
+  (entry.younger == kNone ? youngest_ : at(entry.younger).older) = entry.older;
+  entry.older = entry.younger = kNone;
+  entry.parked = false;
+  --parked_;
+}
+
+std::optional<BlockId> PrefixIndex::evict() {
+  if (oldest_ == kNone) return std::nullopt;
+  const BlockId block = oldest_;
+  Entry& entry = at(block);
+  unlink(entry);
+  if (entry.parent != kNone) --at(entry.parent).children;
+  by_hash_.erase(entry.hash);
+  entry = {};
+  return block;
+}
+
+void PrefixIndex::check(std::span<const int32_t> users) const {
+  size_t published = 0;
+  std::vector<int32_t> children(entries_.size(), 0);
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    if (!entry.published) {
+      must(!entry.parked, "parked though not published", i);
+      continue;
+    }
+    ++published;
+    must(find(entry.hash) == BlockId(static_cast<int32_t>(i)), "its hash names another block", i);
+    must(entry.parked == (users[i] == 0), "parked and in use, or neither", i);
+    if (entry.parent == kNone) continue;
+    const size_t parent = index_of(entry.parent);
+    must(entries_[parent].published, "its parent is not published", i);
+    must(users[parent] >= users[i], "it has more users than its parent", i);
+    ++children[parent];
+  }
+  must(published == by_hash_.size(), "the index names a block that is not published", 0);
+  int32_t parked = 0;
+  std::vector<int32_t> older_children(entries_.size(), 0);
+  for (BlockId block = oldest_; block != kNone; block = entries_[index_of(block)].younger) {
+    const size_t i = index_of(block);
+    const Entry& entry = entries_[i];
+    must(++parked <= parked_, "the eviction order is longer than it should be", i);
+    must(entry.parked, "in the eviction order though not parked", i);
+    must(older_children[i] == children[i], "it would be evicted before its child", i);
+    must(entry.children == children[i], "it miscounts its children", i);
+    if (entry.parent != kNone) ++older_children[index_of(entry.parent)];
+  }
+  must(parked == parked_, "the eviction order is shorter than it should be", 0);
+}
+
+}  // namespace mlxr

@@ -1,0 +1,24 @@
+// What a model will take in memory, known before it is loaded: headers are read, not weights.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "core/graph/decoder.h"
+#include "core/graph/model_spec.h"
+
+namespace mlxr {
+
+struct ModelMemory {
+  ModelSpec spec;
+  WeightMemory weights;
+  int64_t text = 0;  // tokenizer, and the automata of constraints
+};
+
+// `interleave`: as ModelLoadOptions::repack. Throws what load_model throws of headers.
+ModelMemory read_model_memory(const std::filesystem::path& path, bool interleave);
+
+// Activations at their peak in a step of so many tokens, `logit_rows` of which want logits.
+int64_t activation_bytes(const ModelSpec& spec, int64_t tokens, int64_t logit_rows);
+
+}  // namespace mlxr

@@ -1,0 +1,20 @@
+// Who sent a request, and what they may do.
+#pragma once
+
+#include <string>
+
+namespace mlxr {
+
+struct Scopes {
+  bool inference = false;  // ask models, and see which there are
+  bool admin = false;      // unload and delete models, end the daemon
+
+  bool operator==(const Scopes&) const = default;
+};
+
+struct Caller {
+  std::string key_id;  // empty: no key was needed; all such callers are one
+  Scopes scopes;       // none, until authenticate() grants some
+};
+
+}  // namespace mlxr

@@ -1,0 +1,194 @@
+#include "daemon/server/ollama/embed.h"
+
+#include "daemon/server/auth/authenticate.h"
+#include "daemon/server/field_log.h"
+#include "daemon/server/http/api_error.h"
+#include "daemon/server/ollama/options.h"
+#include "daemon/server/ollama/requests.h"
+
+namespace mlxr::ollama {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A string or an array of strings; nothing, or an empty string, only loads the model.
+void read_input(const Fields& fields, EmbedRequest& request) {
+  const Json* input = fields.value("input");
+  if (input == nullptr || *input == "") {
+    return;
+  }
+  request.many = input->is_array();
+  const Json list = request.many ? *input : Json::array({*input});
+  if (list.size() > kMaxTexts) {
+    throw bad_field("input", "\"input\" has " + std::to_string(list.size()) +
+                                 " entries; one request may have " + std::to_string(kMaxTexts));
+  }
+  for (const Json& text : list) {
+    if (!text.is_string()) {
+      throw bad_field("input", "\"input\" must be a string or an array of strings, not " +
+                                   to_text(*input).substr(0, 60));
+    }
+    request.texts.emplace_back(text.get<std::string>());
+  }
+}
+
+void read_prompt(const Fields& fields, EmbedRequest& request) {
+  request.param = "prompt";
+  request.many = false;
+  const std::string prompt = fields.string("prompt").value_or("");
+  if (!prompt.empty()) {
+    request.texts.emplace_back(prompt);
+  }
+}
+
+// Options are checked, though none of them changes a vector.
+void read_options(const Fields& fields, EmbedRequest& request) {
+  Json body = Json::object(), options = Json::object();
+  if (const Json* given = fields.object("options")) {
+    options["options"] = *given;
+  }
+  openai::copy_scheduling(fields, body);
+  const FieldLog::Pause pause;  // of what was copied
+  openai::read_scheduling(Fields(body), request.options);
+  translate_options(Fields(options), body);
+}
+
+Json embed_body(const Embeddings& embeddings, const std::string& model) {
+  Json vectors = Json::array();
+  for (const std::vector<float>& vector : embeddings.vectors) {
+    Json numbers = Json::array();
+    for (const float number : vector) {
+      numbers.push_back(short_number(number));
+    }
+    vectors.push_back(std::move(numbers));
+  }
+  Json body;
+  body["model"] = model;
+  body["embeddings"] = std::move(vectors);
+  return body;
+}
+
+int64_t nanoseconds(Clock::duration time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+}
+
+Task<void> send(Exchange& exchange, const Json& body) {
+  Response response;
+  response.body = to_text(body);
+  co_await exchange.respond(std::move(response));
+}
+
+// What the model gives, and how long it took to have it; nothing when the client went.
+struct Embedded {
+  Embeddings embeddings;
+  Clock::duration load_time{0};
+};
+
+// What a request without texts and with no time to live asks for.
+Task<void> unload(Services& services, Exchange& exchange, const std::string& model) {
+  check_access(exchange.caller, Access::kAdmin);
+  co_await services.run_on(
+      services.loads, [&] { return services.models.unload(services.models.find(model).name); });
+}
+
+Task<std::optional<Embedded>> run(Services& services, Exchange& exchange,
+                                  const OllamaEmbedRequest& request) {
+  const auto began = Clock::now();
+  const bool empty = request.embed.texts.empty();
+  if (empty && request.keep_alive && request.keep_alive->count() == 0) {
+    co_await unload(services, exchange, request.embed.options.model);
+    co_return Embedded{};
+  }
+  const std::shared_ptr<ServedModel> model = co_await services.acquire(
+      exchange, request.embed.options.model, request.embed.options.timeout);
+  Embedded out;
+  out.load_time = Clock::now() - began;
+  exchange.record.model = model->name();
+  // The time counts from the end of the answer.
+  if (request.keep_alive && exchange.caller.scopes.admin) {
+    services.models.keep_alive(model->name(), *request.keep_alive);
+  }
+  if (!empty) {
+    auto embeddings = co_await embed(services, exchange, model, request.embed);
+    if (!embeddings) {
+      co_return std::nullopt;
+    }
+    out.embeddings = std::move(*embeddings);
+  }
+  co_return out;
+}
+
+Task<void> embed_texts(Services& services, Exchange& exchange) {
+  const auto began = Clock::now();
+  const std::string& text = exchange.request().body;
+  const OllamaEmbedRequest request =
+      co_await services.run_on(services.work, [&text] { return read_embed_request(text, false); });
+  const auto embedded = co_await run(services, exchange, request);
+  if (!embedded) {
+    co_return;
+  }
+  Json body = embed_body(embedded->embeddings, read_model(Fields(parse_json_object(text))));
+  body["total_duration"] = nanoseconds(Clock::now() - began);
+  body["load_duration"] = nanoseconds(embedded->load_time);
+  body["prompt_eval_count"] = embedded->embeddings.tokens;
+  co_await send(exchange, body);
+}
+
+Task<void> embed_prompt(Services& services, Exchange& exchange) {
+  const std::string& text = exchange.request().body;
+  const OllamaEmbedRequest request =
+      co_await services.run_on(services.work, [&text] { return read_embed_request(text, true); });
+  const auto embedded = co_await run(services, exchange, request);
+  if (!embedded) {
+    co_return;
+  }
+  const Json vectors = embed_body(embedded->embeddings, "")["embeddings"];
+  Json body;
+  body["embedding"] = vectors.empty() ? Json::array() : vectors.front();
+  co_await send(exchange, body);
+}
+
+}  // namespace
+
+OllamaEmbedRequest read_embed_request(const std::string& text, bool legacy) {
+  const Json body = parse_json_object(text);
+  const Fields fields(body);
+  OllamaEmbedRequest request;
+  EmbedRequest& embed = request.embed;
+  read_options(fields, embed);
+  embed.options.model = plain_name(read_model(fields));
+  request.keep_alive = read_keep_alive(fields);
+  if (legacy) {
+    read_prompt(fields, embed);
+    embed.truncate = true;
+    return request;
+  }
+  read_input(fields, embed);
+  embed.truncate = fields.boolean("truncate").value_or(true);
+  // 0 is Ollama's word for all.
+  const int64_t dimensions = fields.integer("dimensions", 0, INT32_MAX).value_or(0);
+  if (dimensions > 0) {
+    embed.dimensions = static_cast<int32_t>(dimensions);
+  }
+  return request;
+}
+
+void add_embed_routes(Router& router, Services& services) {
+  const auto with = [&services](Task<void> (*endpoint)(Services&, Exchange&)) -> Handler {
+    return [&services, endpoint](Exchange& exchange) { return endpoint(services, exchange); };
+  };
+  router.add({"POST",
+              "/api/embed",
+              Access::kInference,
+              "Vectors of texts",
+              {"OllamaEmbedRequest", "OllamaEmbeddings"}},
+             with(embed_texts));
+  router.add({"POST",
+              "/api/embeddings",
+              Access::kInference,
+              "The vector of a text",
+              {"OllamaEmbeddingRequest", "OllamaEmbedding"}},
+             with(embed_prompt));
+}
+
+}  // namespace mlxr::ollama

@@ -1,0 +1,75 @@
+// Collects the events of one request, for a test to wait for.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "daemon/scheduler/scheduler.h"
+
+namespace mlxr::testing {
+
+class Answer {
+ public:
+  GenerateCallback callback() {
+    return [this](GenerateEvent&& event) {
+      const std::lock_guard lock(mutex_);
+      EXPECT_FALSE(done_) << "an event after the final one";
+      text_ += event.text;
+      tokens_.insert(tokens_.end(), event.tokens.begin(), event.tokens.end());
+      if (event.final) {
+        done_ = true;
+        last_ = std::move(event);
+        changed_.notify_all();
+      }
+    };
+  }
+  const GenerateEvent& wait() {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return done_; }));
+    return last_;
+  }
+  std::string text() {
+    const std::lock_guard lock(mutex_);
+    return text_;
+  }
+  std::vector<int32_t> tokens() {
+    const std::lock_guard lock(mutex_);
+    return tokens_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  std::string text_;
+  std::vector<int32_t> tokens_;
+  GenerateEvent last_;
+};
+
+inline GenerateRequest greedy_request(std::vector<int32_t> prompt, int32_t max_tokens) {
+  GenerateRequest r;
+  r.prompt = std::move(prompt);
+  r.max_tokens = max_tokens;
+  r.sampling.temperature = 0;
+  return r;
+}
+
+inline void wait_for_free_blocks(Scheduler& scheduler) {
+  // One that waits for the disk runs without a block.
+  const auto busy = [](const SchedulerStats& s) { return s.kv_blocks_used + s.running > 0; };
+  for (int i = 0; i < 500 && busy(scheduler.stats()); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(scheduler.stats().kv_blocks_used, 0);
+  EXPECT_EQ(scheduler.stats().running, 0);
+}
+
+}  // namespace mlxr::testing
