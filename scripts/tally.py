@@ -1,7 +1,8 @@
 """Adds up what the suites of scripts/test.sh counted: tally.py RESULTS_FOLDER SUITE...
 
-Prints a line for each suite and, last, 'mlxr: N passed, N failed, N skipped'. A suite that did not
-run, ended with an error or counted nothing has failed, whatever it printed.
+Prints a line for each suite, the name of each test that failed with why, and,
+last, 'mlxr: N passed, N failed, N skipped'. A suite that did not run, ended with an error or counted
+nothing has failed, whatever it printed.
 """
 
 import json
@@ -21,9 +22,22 @@ class Count(NamedTuple):
         return Count(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def count_gtest(results, prefix, programs):
+def gtest_programs(suite):
+    """The reports that a suite of GoogleTest writes: their names' prefix and programs, each."""
+    if suite in ("core", "daemon"):
+        return [("release", f"mlxr-{suite}-tests")]
+    if suite in ("avx2", "generic"):
+        return [(suite, "mlxr-core-tests")]
+    if suite == "neon":
+        return [(level, "mlxr-neon-tests") for level in ("neon", "neon-dotprod", "neon-i8mm")]
+    if suite in ("asan", "tsan"):
+        return [(suite, "mlxr-core-tests"), (suite, "mlxr-daemon-tests")]
+    return []
+
+
+def count_gtest(results, programs):
     total = Count()
-    for program in programs:
+    for prefix, program in programs:
         file = results / f"{prefix}-{program}.json"
         if not file.exists():  # it crashed before it could write its results
             total += Count(failed=1)
@@ -64,19 +78,40 @@ def count_lines(results, suite):
 
 
 def count(results, suite):
-    if suite in ("core", "daemon"):
-        return count_gtest(results, "release", [f"mlxr-{suite}-tests"])
-    if suite in ("avx2", "generic"):
-        return count_gtest(results, suite, ["mlxr-core-tests"])
-    if suite == "neon":
-        levels = ("neon", "neon-dotprod", "neon-i8mm")
-        counts = (count_gtest(results, level, ["mlxr-neon-tests"]) for level in levels)
-        return sum(counts, Count())
-    if suite in ("asan", "tsan"):
-        return count_gtest(results, suite, ["mlxr-core-tests", "mlxr-daemon-tests"])
+    if programs := gtest_programs(suite):
+        return count_gtest(results, programs)
     if suite in ("pytest", "scores"):
         return count_pytest(results / f"{suite}.xml")
     return count_lines(results, suite)
+
+
+def on_one_line(text):
+    return " ".join((text or "").split())[:300]
+
+
+def failures(results, suite):
+    """'test: why' of each failed test, and each sanitizer's summary in the log."""
+    for prefix, program in gtest_programs(suite):
+        file = results / f"{prefix}-{program}.json"
+        if not file.exists():
+            yield f"{program}: it ended before its report was written"
+            continue
+        for tests in json.loads(file.read_text())["testsuites"]:
+            for case in tests["testsuite"]:
+                if case.get("failures"):
+                    why = on_one_line(case["failures"][0]["failure"])
+                    yield f"{tests['name']}.{case['name']}: {why}"
+    file = results / f"{suite}.xml"
+    if file.exists():
+        for case in xml.etree.ElementTree.parse(file).iter("testcase"):
+            for bad in [*case.iter("failure"), *case.iter("error")]:
+                why = on_one_line(bad.get("message"))
+                yield f"{case.get('classname')}.{case.get('name')}: {why}"
+    log = results / f"{suite}.log"
+    if log.exists():
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith("SUMMARY: "):
+                yield line
 
 
 def main():
@@ -100,6 +135,9 @@ def main():
             f"  {seconds:5} s{note}"
         )
         total += made
+        if made.failed:
+            for line in failures(results, suite):
+                print(f"  {line}")
     print(f"mlxr: {total.passed} passed, {total.failed} failed, {total.skipped} skipped")
     return 1 if total.failed else 0
 
