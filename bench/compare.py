@@ -139,7 +139,7 @@ def measure(options):
         row |= paired(runners, pair, threads, options.reps)
         data["rows"].append(row)
         file.write_text(json.dumps(data, indent=1) + "\n")
-        print(*table_rows(row), sep="\n", flush=True)
+        print(*table_rows(row, data["machine"]["limits"]), sep="\n", flush=True)
 
     for model in options.models:
         for threads in options.threads:
@@ -157,20 +157,35 @@ def measure(options):
         add(model, "", options.threads[0], runners.load(model, options.threads[0]))
 
 
+# A prompt token's arithmetic: two operations a weight without the embedding rows, which are only
+# looked up; the output matrix is multiplied for the last token alone .
+GOP_PER_PROMPT_TOKEN = {"llama-1b": 1.95, "qwen2-0.5b": 0.72}
+
 KINDS = {"pp": "prompt", "tg": "generation", "load": "load, seconds", "rss": "load, peak MB"}
 
 
-def table_rows(row):
+def share(kind, row, median, limits):
+    """What part of the machine's limit a median reaches, in words; nothing where no limit is known."""
+    if row["test"]:
+        return ""
+    if kind == "tg":
+        most = statistics.median(row["bandwidth"]) * 1e9 / row["bytes"]
+        return f"{100 * median / most:.0f} % of bandwidth"
+    shape = "-".join(row["model"].split("-")[:2])
+    if kind == "pp" and shape in GOP_PER_PROMPT_TOKEN:
+        peak, name = ("fp32_GFLOPS", "fp32") if "-f16" in row["model"] else ("int8_GOPS", "int8")
+        if most := limits[peak].get(f"{row['threads']}t"):
+            return f"{100 * median * GOP_PER_PROMPT_TOKEN[shape] / most:.0f} % of {name}"
+    return ""
+
+
+def table_rows(row, limits):
     """One line for each kind of test of a row."""
     for kind, title in KINDS.items():
         peer, ours = (row["figures"][name].get(kind) for name in ("llama.cpp", "MLXR"))
         if not peer or not ours:
             continue
         median = statistics.median(ours)
-        shares = ""
-        if kind == "tg" and not row["test"]:
-            most = statistics.median(row["bandwidth"]) * 1e9 / row["bytes"]
-            shares = f"{100 * median / most:.0f} % of bandwidth"
         digits = 2 if kind == "load" else 0 if kind == "rss" else 1
         spread = [
             f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f}-{max(v):.{digits}f})"
@@ -180,7 +195,7 @@ def table_rows(row):
         test = f"{title} {row['test']}".strip()
         yield (
             f"| {row['model'].removesuffix('.gguf')} | {test} | {row['threads']} | {spread[0]} | "
-            f"{spread[1]} | {ratio:.2f} | {shares} |"
+            f"{spread[1]} | {ratio:.2f} | {share(kind, row, median, limits)} |"
         )
 
 
@@ -204,7 +219,7 @@ def section(data):
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in data["rows"]:
-        lines += table_rows(row)
+        lines += table_rows(row, limits)
     return "\n".join(line.strip() for line in lines)
 
 
