@@ -15,6 +15,9 @@ constexpr int64_t kLeastShare = 64;
 // Nor, while answers run, below this, or a prompt would never end.
 constexpr int64_t kLeastChunk = 8;
 constexpr double kLeastTargetShare = 0.25;  // of target_seconds
+// Where more prompts wait than answers run, a longer step is the shorter wait for most: up to so
+// many times target_seconds.
+constexpr double kMostTargets = 2;
 
 class Composer {
  public:
@@ -62,9 +65,12 @@ void Composer::add_answer(RunningSequence& s) {
 void Composer::begin_prompts(size_t count) {
   prompts_left_ = static_cast<int64_t>(count);
   tokens_left_ = limits_.max_tokens - static_cast<int64_t>(batch_.load.tokens);
-  answers_run_ = std::ranges::any_of(
+  const auto answers = std::ranges::count_if(
       batch_.members, [](const Batch::Member& member) { return member.sequence->answering(); });
-  seconds_left_ = std::max(limits_.target_seconds - cost_.seconds(batch_.load),
+  answers_run_ = answers > 0;
+  const double waiting = static_cast<double>(count) / static_cast<double>(std::max<int64_t>(answers, 1));
+  const double target = limits_.target_seconds * std::min(1 + waiting, kMostTargets);
+  seconds_left_ = std::max(target - cost_.seconds(batch_.load),
                            limits_.target_seconds * kLeastTargetShare);
 }
 

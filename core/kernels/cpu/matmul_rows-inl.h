@@ -170,7 +170,7 @@ void panel_rows(const MatrixRef& w, int64_t row_begin, int64_t row_end, const Ac
       unpack_rows<F>(w, row + g * kGroupRows, x.k, room.q_of(g), room.scales_of(g),
                      room.mins_of(g));
     }
-    panel_gemm<F>(room, rows, x, out + row - row_begin, out_stride);
+    panel_gemm<F>(room, rows, x, {}, out + row - row_begin, out_stride);
   }
 }
 

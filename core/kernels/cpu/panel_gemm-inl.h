@@ -10,6 +10,7 @@
 #endif
 
 #include <algorithm>
+#include <span>
 
 #include "core/kernels/cpu/columns-inl.h"
 #include "core/kernels/cpu/dot4-inl.h"
@@ -68,9 +69,26 @@ struct PanelRoom {
   float* mins;
 };
 
+// Weights that are wanted soon, asked for while arithmetic runs: a share of them beside each
+// sub-block of each tile of columns. Without it reading and computing take turns (Zen 4, two threads,
+// a whole step of Llama-1B Q4_K_M: 1.03 to 1.11 times the speed at 17 to 48 columns, no less above).
+class WeightsAhead {
+ public:
+  WeightsAhead(const uint8_t* data, int64_t bytes, int64_t steps)
+      : at_(data), end_(data + bytes), lines_((bytes / 64 + steps) / std::max<int64_t>(steps, 1)) {}
+  HWY_INLINE void step() {
+    for (int64_t i = 0; i < lines_ && at_ < end_; ++i, at_ += 64) __builtin_prefetch(at_, 0, 2);
+  }
+
+ private:
+  const uint8_t *at_, *end_;
+  int64_t lines_;
+};
+
 // out[c][16 g + row] of G groups and C columns.
 template <class K, int G, int C>
-HWY_NOINLINE void panel_tile(const Panel* panels, Columns tile, int64_t k, float (*out)[kRowTile]) {
+HWY_NOINLINE void panel_tile(const Panel* panels, Columns tile, int64_t k, WeightsAhead& ahead,
+                             float (*out)[kRowTile]) {
   constexpr int P = G * kParts;
   constexpr int kWords = K::kSub / 4;
   const DI di;
@@ -81,6 +99,7 @@ HWY_NOINLINE void panel_tile(const Panel* panels, Columns tile, int64_t k, float
   }
   int64_t at = 0;  // of the sub-block's bytes in a panel
   for (int64_t sub = 0; sub < k / K::kSub; ++sub, at += 64 * kWords) {
+    ahead.step();
     VI sums[C][P];
     for (int c = 0; c < C; ++c) {
       for (int p = 0; p < P; ++p) {
@@ -110,20 +129,24 @@ HWY_NOINLINE void panel_tile(const Panel* panels, Columns tile, int64_t k, float
 
 template <class K, int G, int C = kTileColumns>
 HWY_INLINE void panel_tile_n(int n, const Panel* panels, Columns tile, int64_t k,
-                             float (*out)[kRowTile]) {
+                             WeightsAhead& ahead, float (*out)[kRowTile]) {
   if constexpr (C > 0) {
-    if (n == C) return panel_tile<K, G, C>(panels, tile, k, out);
-    return panel_tile_n<K, G, C - 1>(n, panels, tile, k, out);
+    if (n == C) return panel_tile<K, G, C>(panels, tile, k, ahead, out);
+    return panel_tile_n<K, G, C - 1>(n, panels, tile, k, ahead, out);
   }
 }
 
-// `rows` rows (at most kRowTile) whose groups lie in `room`, every column of x.
+// `rows` rows (at most kRowTile) whose groups lie in `room`, every column of x. `next` are the
+// weights of the next tile (none: empty).
 template <class F>
-void panel_gemm(const PanelRoom<F>& room, int64_t rows, const ActivationView& x, float* out,
-                int64_t out_stride) {
+void panel_gemm(const PanelRoom<F>& room, int64_t rows, const ActivationView& x,
+                std::span<const uint8_t> next, float* out, int64_t out_stride) {
   using K = PanelKindOf<F>;
   alignas(64) float result[kTileColumns][kRowTile];
   const int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
+  const int64_t tiles = (x.columns + kTileColumns - 1) / kTileColumns *
+                        ((groups + kTileGroups - 1) / kTileGroups);
+  WeightsAhead ahead(next.data(), static_cast<int64_t>(next.size()), tiles * (x.k / K::kSub));
   for (int64_t c = 0; c < x.columns; c += kTileColumns) {
     const Columns tile = tile_at<F::kSub>(*x.quantized, c);
     const int n = static_cast<int>(std::min<int64_t>(kTileColumns, x.columns - c));
@@ -138,7 +161,7 @@ void panel_gemm(const PanelRoom<F>& room, int64_t rows, const ActivationView& x,
       for (int i = 0; i < kTileGroups; ++i) {
         panels[i] = room.panel(std::min(g + i, groups - 1));  // a missing group repeats the last
       }
-      panel_tile_n<K, kTileGroups>(n, panels, tile, x.k, result);
+      panel_tile_n<K, kTileGroups>(n, panels, tile, x.k, ahead, result);
       const int64_t row = g * kGroupRows;
       const int64_t count = std::min<int64_t>(kTileGroups * kGroupRows, rows - row);
       for (int i = 0; i < n; ++i) std::copy_n(result[i], count, out + (c + i) * out_stride + row);
