@@ -30,8 +30,7 @@ MODES = {
 }
 
 
-def start(mode):
-    home = Path(tempfile.mkdtemp(prefix="mlxr-spec-"))
+def start(mode, home):
     settings = home / "configs/models/mlxr-demo.yaml"
     settings.parent.mkdir(parents=True)
     settings.write_text(MODES[mode])
@@ -98,9 +97,11 @@ def main():
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with ExitStack() as stack:
-        daemons = {mode: start(mode) for mode in MODES}
-        for daemon in daemons.values():
-            stack.callback(daemon.stop)
+        daemons = {}
+        for mode in MODES:
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="mlxr-spec-"))
+            daemons[mode] = start(mode, Path(home))
+            stack.callback(daemons[mode].stop)
         clients = {mode: stack.enter_context(d.client()) for mode, d in daemons.items()}
         greedy, answers = measure(clients, list(greedy_requests(options.items)), options.reps)
         drawn, _ = measure(clients, list(random_requests(options.items // 3)), options.reps)

@@ -121,11 +121,8 @@ void JsonCallReader::begin_member() {
 
 size_t JsonCallReader::take_value(std::string_view text) {
   const size_t taken = value_.push(text, value_text_);
-  if (value_.broken()) {
-    state_ = State::kBroken;
-    return 0;
-  }
-  return taken;
+  if (value_.broken()) state_ = State::kBroken;
+  return taken;  // up to where it broke, or the pieces of the text would make a difference
 }
 
 // Streams while the function is known and its arguments are an object; 0 where they must be read

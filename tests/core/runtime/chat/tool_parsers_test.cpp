@@ -183,6 +183,13 @@ TEST(ToolParsers, WhatIsNoCallIsGivenBackWhole) {
   cut_everywhere(ToolFormat::kLlamaPythonic, "[time(), tim()]");
 }
 
+TEST(ToolParsers, AMemberThatBreaksIsReadUpToWhereItBroke) {
+  expect(ToolFormat::kHermes, R"(<tool_call>{"name":"time","x":[{"name":"time"} z</tool_call>)",
+         "[0:time {}]");
+  expect(ToolFormat::kHermes, R"(<tool_call>{"x":"<tool_call>", "y":[z</tool_call>)",
+         R"(<tool_call>{"x":"<tool_call>", "y":[z</tool_call>)");
+}
+
 TEST(ToolParsers, DepthIsBounded) {
   const std::string deep(100'000, '[');
   for (const std::string& text : {R"(<tool_call>{"name": "weather", "arguments": {"a": )" + deep,
