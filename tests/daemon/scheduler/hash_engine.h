@@ -213,4 +213,8 @@ class HashEngine : public StepEngine {
   std::chrono::steady_clock::time_point now_{};
 };
 
+inline std::unique_ptr<StepEngine> hash_engine(HashEngineOptions options) {
+  return std::make_unique<HashEngine>(std::move(options));
+}
+
 }  // namespace mlxr::testing

@@ -12,25 +12,11 @@
 #include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/daemon/scheduler/hash_engine.h"
 
-namespace mlxr {
+namespace mlxr::testing {
 namespace {
 
-using testing::Answer;
-using testing::expected_tokens;
-using testing::fake_model;
-using testing::HashEngine;
-using testing::HashEngineOptions;
-using testing::HashText;
-using testing::Ids;
-using testing::kVocab;
-using testing::random_prompt;
-
 GenerateRequest request(Ids prompt, int32_t max_tokens) {
-  return testing::greedy_request(std::move(prompt), max_tokens);
-}
-
-std::unique_ptr<StepEngine> engine(HashEngineOptions options) {
-  return std::make_unique<HashEngine>(std::move(options));
+  return greedy_request(std::move(prompt), max_tokens);
 }
 
 TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
@@ -57,7 +43,7 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     const Pager& draft_pager = draft->pager();
     const HashEngineOptions engine_options{
         .context = context, .blocks = blocks, .text = text, .step = 0.01, .token = 0.001};
-    Scheduler scheduler(engine(engine_options), options, std::move(draft));
+    Scheduler scheduler(hash_engine(engine_options), options, std::move(draft));
     struct Case {
       Ids prompt;
       int32_t max_tokens;
@@ -105,7 +91,7 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
         EXPECT_LE(last.usage.cached_tokens, last.usage.prompt_tokens);
       }
     }
-    testing::wait_for_free_blocks(scheduler);
+    wait_for_free_blocks(scheduler);
     const SchedulerStats stats = scheduler.stats();
     if (options.speculation.mode == SpeculationMode::kDraft) {
       EXPECT_EQ(draft_pager.free_blocks(), draft_pager.total_blocks());
@@ -126,7 +112,7 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
 
 TEST(Scheduler, StopStringsEndTheAnswerBeforeThemselves) {
   std::mt19937 random(5);
-  Scheduler scheduler(engine({}), {});
+  Scheduler scheduler(hash_engine({}), {});
   int matched = 0;
   for (int i = 0; i < 30; ++i) {
     const Ids prompt = random_prompt(random, 20);
@@ -148,7 +134,7 @@ TEST(Scheduler, StopStringsEndTheAnswerBeforeThemselves) {
 }
 
 TEST(Scheduler, RefusesWhatCannotBeAnswered) {
-  Scheduler scheduler(engine({.context = 64, .blocks = 16}), {.max_queue = 0});
+  Scheduler scheduler(hash_engine({.context = 64, .blocks = 16}), {.max_queue = 0});
   std::mt19937 random(6);
   const auto code = [&](GenerateRequest r) {
     try {
@@ -169,7 +155,7 @@ TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
   const auto break_once = [](int32_t step, std::span<const SequenceSlice>) {
     if (step == 2) throw Error(ErrorCode::kInternal, "the engine broke");
   };
-  Scheduler scheduler(engine({.context = 64, .blocks = 16, .before_step = break_once}), {});
+  Scheduler scheduler(hash_engine({.context = 64, .blocks = 16, .before_step = break_once}), {});
   std::mt19937 random(7);
   Answer first, second;
   GenerateRequest r = request(random_prompt(random, 5), 30);
@@ -183,7 +169,7 @@ TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
 }
 
 TEST(Scheduler, DrainsAndCancelsWhatTakesTooLong) {
-  Scheduler scheduler(engine({.context = 100000, .blocks = 10000}), {});
+  Scheduler scheduler(hash_engine({.context = 100000, .blocks = 10000}), {});
   std::mt19937 random(8);
   Answer quick, endless;
   scheduler.submit(request(random_prompt(random, 5), 2), quick.callback());
@@ -200,7 +186,7 @@ TEST(Scheduler, DestructionTellsEveryOwner) {
   std::mt19937 random(9);
   std::vector<std::unique_ptr<Answer>> answers;
   {
-    Scheduler scheduler(engine({.context = 100000, .blocks = 10000}), {.max_sequences = 2});
+    Scheduler scheduler(hash_engine({.context = 100000, .blocks = 10000}), {.max_sequences = 2});
     for (int i = 0; i < 6; ++i) {
       GenerateRequest r = request(random_prompt(random, 5), -1);
       r.ignore_eos = true;
@@ -212,7 +198,7 @@ TEST(Scheduler, DestructionTellsEveryOwner) {
 }
 
 TEST(Scheduler, LogprobsComeWithEveryToken) {
-  Scheduler scheduler(engine({}), {});
+  Scheduler scheduler(hash_engine({}), {});
   GenerateRequest r = request({5, 6, 7}, 12);
   r.ignore_eos = true;
   r.n_logprobs = 3;
@@ -238,4 +224,4 @@ TEST(Scheduler, LogprobsComeWithEveryToken) {
 }
 
 }  // namespace
-}  // namespace mlxr
+}  // namespace mlxr::testing
