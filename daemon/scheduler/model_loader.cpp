@@ -161,6 +161,7 @@ std::shared_ptr<ServedModel> FileModelLoader::load(const ModelEntry& entry, cons
                        .memory = estimate,
                        .pinned = s.pin.value_or(false),
                        .truncates = s.truncate.value_or(false),
+                       .shifts = s.shift,
                        .load_seconds = taken,
                        .loaded_at = std::chrono::duration_cast<std::chrono::seconds>(now).count()});
 }

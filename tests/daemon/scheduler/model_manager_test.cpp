@@ -101,6 +101,7 @@ class FakeLoader : public ModelLoader {
                                                           .memory = estimate,
                                                           .pinned = settings.pin.value_or(false),
                                                           .truncates = false,
+                                                          .shifts = {},
                                                           .load_seconds = 0,
                                                           .loaded_at = 0});
   }

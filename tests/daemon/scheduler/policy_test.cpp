@@ -80,6 +80,42 @@ TEST(Policy, ALongPromptHoldsRunningAnswersUpNoLongerThanTheTarget) {
   EXPECT_EQ(long_answer.tokens(), expected_tokens(prompt, 5, 8000, true));
 }
 
+TEST(Policy, AShiftHoldsTheOthersUpNoLongerThanTheTarget) {
+  std::mt19937 random(10);
+  Timeline timeline;
+  Gate gate;
+  HashEngineOptions options = Timeline::engine_options();
+  options.context = 1024;
+  options.before_step = gate.hook(
+      [&](int32_t, std::span<const SequenceSlice> slices) { timeline.record(slices); });
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
+  std::vector<Answer> answers(4);
+  for (Answer& answer : answers) {
+    scheduler.submit(request(random_prompt(random, 30), 800), answer.callback());
+  }
+  const Ids prompt = random_prompt(random, 900);
+  GenerateRequest r = request(prompt, 400);
+  r.shift = ContextShift{100};
+  Answer shifting;
+  scheduler.submit(r, shifting.callback());
+  gate.open();
+  shifting.wait();
+  for (Answer& answer : answers) EXPECT_EQ(answer.wait().usage.generated_tokens, 800);
+  EXPECT_EQ(shifting.tokens(),
+            expected_tokens(prompt, 400, 1024, true, HashText::kRandom, ContextShift{100}));
+  EXPECT_EQ(scheduler.stats().context_shifts, 1u);
+  double longest = 0;
+  int64_t tokens = 0;
+  for (const Timeline::Step& step : timeline.steps) {
+    if (step.answers < 4 || step.tokens <= 5) continue;
+    longest = std::max(longest, step.seconds);
+    tokens += step.tokens - 4;
+  }
+  // 562 tokens are left, of which 96 are found.
+  EXPECT_GE(tokens, 466);
+  EXPECT_LE(longest, 0.088) << "the target is 80 ms";
+}
+
 TEST(Policy, APromptAloneTakesTheWholeBatch) {
   std::mt19937 random(2);
   Timeline timeline;

@@ -20,7 +20,7 @@ GenerateRequest request(Ids prompt, int32_t max_tokens) {
 }
 
 TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
-  uint64_t preemptions = 0, hits = 0, evictions = 0, proposed = 0, accepted = 0;
+  uint64_t preemptions = 0, hits = 0, evictions = 0, proposed = 0, accepted = 0, shifts = 0;
   for (uint32_t seed = 1; seed <= 32; ++seed) {
     std::mt19937 random(seed);
     const auto below = [&](uint32_t n) { return static_cast<int32_t>(random() % n); };
@@ -48,6 +48,7 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
       Ids prompt;
       int32_t max_tokens;
       bool cancel;
+      std::optional<ContextShift> shift;
       Answer answer;
     };
     const std::vector<Ids> prefixes = {
@@ -65,7 +66,13 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
       }
       c->max_tokens = below(120);
       c->cancel = below(4) == 0;
+      if (below(4) == 0) {
+        c->shift = ContextShift{below(100) - 1};
+        c->max_tokens *= 4;
+      }
       GenerateRequest r = request(c->prompt, c->max_tokens);
+      r.shift = c->shift;
+      r.ignore_eos = c->shift.has_value();
       r.client = std::string(1, static_cast<char>('a' + below(3)));
       r.priority = below(8) == 0 ? 1 : 0;
       if (below(5) == 0) r.cache_salt = r.client;
@@ -78,7 +85,9 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     }
     for (const auto& c : cases) {
       const GenerateEvent& last = c->answer.wait();
-      const Ids expected = expected_tokens(c->prompt, c->max_tokens, context, false, text);
+      const bool endless = c->shift.has_value();
+      const Ids expected =
+          expected_tokens(c->prompt, c->max_tokens, context, endless, text, c->shift);
       Ids got = c->answer.tokens();
       ASSERT_NE(last.reason, FinishReason::kError) << last.error;
       if (last.reason == FinishReason::kCancelled) {
@@ -100,12 +109,14 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     preemptions += stats.preemptions;
     hits += stats.prefix_hit_tokens;
     evictions += stats.kv_evictions;
+    shifts += stats.context_shifts;
     proposed += stats.proposed_tokens;
     accepted += stats.accepted_tokens;
   }
   EXPECT_GT(preemptions, 5u);  // how many depends on what arrives when: 20 to 60 seen
   EXPECT_GT(hits, 1000u);
   EXPECT_GT(evictions, 100u);
+  EXPECT_GT(shifts, 100u);
   EXPECT_GT(accepted, 1000u);
   EXPECT_GT(proposed, accepted + 200);
 }

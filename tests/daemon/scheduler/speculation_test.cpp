@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <random>
-#include <tuple>
 
 #include "core/runtime/constraint/constraint.h"
 #include "daemon/scheduler/scheduler.h"
@@ -17,11 +16,13 @@ namespace mlxr {
 namespace {
 
 using testing::Answer;
+using testing::ask;
 using testing::expected_tokens;
 using testing::greedy_request;
 using testing::HashEngine;
 using testing::HashEngineOptions;
 using testing::HashText;
+using testing::Heard;
 using testing::Ids;
 using testing::random_prompt;
 using testing::tiny_engine;
@@ -30,35 +31,6 @@ using testing::tiny_model;
 // Proposes in every other step at least, whether it pays or not.
 const SpeculationOptions kEager{.mode = SpeculationMode::kNgram,
                                 .depth = {.deepest = 6, .first_pause = 1, .longest_pause = 1}};
-
-// All that an owner hears, in a form that compares.
-struct Heard {
-  std::string text;
-  Ids tokens;
-  std::vector<std::tuple<std::string, float, std::vector<TokenLogprob>>> logprobs;
-  FinishReason reason{};
-  int32_t cached = 0, generated = 0;
-  friend bool operator==(const Heard&, const Heard&) = default;
-};
-
-Heard ask(Scheduler& scheduler, const GenerateRequest& request) {
-  Heard heard;
-  Answer answer;
-  scheduler.submit(request, [&, forward = answer.callback()](GenerateEvent&& event) {
-    for (const GeneratedLogprob& l : event.logprobs) {
-      heard.logprobs.emplace_back(l.bytes, l.sampled.logprob, l.sampled.top);
-    }
-    forward(std::move(event));
-  });
-  const GenerateEvent& last = answer.wait();
-  EXPECT_NE(last.reason, FinishReason::kError) << last.error;
-  heard.text = answer.text();
-  heard.tokens = answer.tokens();
-  heard.reason = last.reason;
-  heard.cached = last.usage.cached_tokens;
-  heard.generated = last.usage.generated_tokens;
-  return heard;
-}
 
 // Requests of every kind, to text that repeats itself.
 std::vector<GenerateRequest> requests_of_all_kinds() {
