@@ -1,5 +1,7 @@
 #include "daemon/scheduler/model_loader.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
 
 #include "core/runtime/kv/kv_plan.h"
@@ -50,6 +52,20 @@ EngineOptions draft_options(const EngineOptions& options, const ModelSpec& draft
   return own;
 }
 
+// What is wrong with one is told to those who ask for it.
+std::vector<AdapterMemory> adapters_of(const ModelSettings& s, const ModelFacts& facts,
+                                       const ModelSpec& spec) {
+  std::vector<AdapterMemory> all;
+  for (const AdapterSettings& adapter : s.adapters) {
+    try {
+      all.push_back(read_adapter_memory(adapter.path, facts, spec));
+    } catch (const Error& error) {
+      spdlog::warn("the adapter \"{}\" cannot be used: {}", adapter.name, error.what());
+    }
+  }
+  return all;
+}
+
 class FileModelLoader : public ModelLoader {
  public:
   FileModelLoader(const ModelManagerOptions& options,
@@ -94,12 +110,16 @@ MemoryEstimate FileModelLoader::estimate(const ModelEntry& entry, const ModelSet
   const ModelMemory memory = read_model_memory(entry.path, repack_);
   const SchedulerOptions scheduler = scheduler_options(memory.spec, s);
   const KvPlan kv = plan_kv(memory.spec, engine);
+  const bool kv_disk = disk_settings(memory.spec, s).enabled;
   MemoryEstimate sum =
-      estimate_memory(memory, kv, scheduler, disk_settings(memory.spec, s).enabled);
+      estimate_memory(memory, kv, scheduler, kv_disk, adapters_of(s, memory.facts, memory.spec));
   if (scheduler.speculation.mode == SpeculationMode::kDraft) {
     const ModelMemory draft = read_model_memory(draft_path(s), repack_);
     const EngineOptions own = draft_options(engine, draft.spec, kv.blocks);
-    sum += estimate_memory(draft, plan_kv(draft.spec, own), scheduler, false);
+    // Its own steps are plain ones.
+    SchedulerOptions plain = scheduler;
+    plain.speculation.mode = SpeculationMode::kOff;
+    sum += estimate_memory(draft, plan_kv(draft.spec, own), plain, false);
   }
   return sum;
 }

@@ -328,7 +328,10 @@ void ModelManager::Impl::refuse(const Slot& slot, const Eviction& eviction) {
   const std::string needs = model + " needs " + size_text(wanted) + " of memory (weights " +
                             size_text(slot.memory.weights) + ", KV cache " +
                             size_text(slot.memory.kv) + ", activations " +
-                            size_text(slot.memory.activations) + ")";
+                            size_text(slot.memory.activations) +
+                            (slot.memory.adapters > 0
+                                 ? ", adapters " + size_text(slot.memory.adapters) + ")"
+                                 : ")");
   const std::string smaller = "give it a smaller kv_bytes or context_length, or raise memory_bytes";
   if (wanted > limit) {
     throw Error(ErrorCode::kOutOfMemory, needs + ", more than the limit of " + size_text(limit) +

@@ -89,6 +89,10 @@ enum class SpeculationMode {
   kDraft,  // from a smaller model with the same vocabulary
 };
 
+// By all answers together in a step. With some dozens of tokens a step is bound by arithmetic on any machine, and one
+// that may be wrong costs what a right one does; and each takes a row of logits.
+inline constexpr int64_t kMostProposed = 64;
+
 struct SpeculationOptions {
   SpeculationMode mode = SpeculationMode::kOff;
   DepthOptions depth;

@@ -247,6 +247,29 @@ TEST(Speculation, IsLeftWhereAllProposalsTogetherDoNotPay) {
   EXPECT_LT(seconds(SpeculationMode::kNgram), 1.25 * seconds(SpeculationMode::kOff));
 }
 
+TEST(Speculation, ManyAnswersTogetherProposeNoMoreThanTheMost) {
+  int64_t most = 0;
+  const auto look = [&](int32_t, std::span<const SequenceSlice> slices) {
+    int64_t proposed = 0;
+    for (const SequenceSlice& slice : slices) proposed += slice.proposed;
+    most = std::max(most, proposed);
+  };
+  std::mt19937 random(4);
+  Scheduler scheduler(
+      std::make_unique<HashEngine>(HashEngineOptions{
+          .context = 400, .blocks = 1000, .text = HashText::kPattern, .before_step = look}),
+      {.speculation = kEager});
+  std::vector<Answer> answers(40);
+  for (Answer& answer : answers) {
+    GenerateRequest r = greedy_request(random_prompt(random, 20), 150);
+    r.ignore_eos = true;
+    scheduler.submit(std::move(r), answer.callback());
+  }
+  for (Answer& answer : answers) answer.wait();
+  EXPECT_GT(most, kMostProposed / 2);
+  EXPECT_LE(most, kMostProposed);
+}
+
 TEST(Speculation, KeepsToTheRoomOfTheBatchAndLeavesHalfOfItToPrompts) {
   int64_t most = 0, most_beside_prompts = 0, proposed = 0;
   const auto look = [&](int32_t, std::span<const SequenceSlice> slices) {
