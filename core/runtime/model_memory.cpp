@@ -29,16 +29,18 @@ int64_t floats_per_token(const ModelSpec& s) {
 }  // namespace
 
 ModelMemory read_model_memory(const std::filesystem::path& path, bool interleave) {
-  OpenedModel opened = open_model(path, false);
+  return model_memory(open_model(path), interleave);
+}
+
+ModelMemory model_memory(const OpenedModel& opened, bool interleave) {
   ModelMemory memory{.facts = opened.facts,
-                     .spec = {},
+                     .spec = opened.spec,
                      .weights = {},
                      .text = kTextBytesPerToken * opened.spec.vocab};
   memory.weights =
       opened.spec.encoder
           ? encoder_memory(*load_encoder(opened.spec, opened.names, *opened.source), interleave)
           : decoder_memory(*load_decoder(opened.spec, opened.names, *opened.source), interleave);
-  memory.spec = std::move(opened.spec);
   return memory;
 }
 

@@ -10,6 +10,8 @@
 
 namespace mlxr {
 
+struct OpenedModel;  // model_files.h
+
 struct ModelMemory {
   ModelFacts facts;
   ModelSpec spec;
@@ -18,6 +20,7 @@ struct ModelMemory {
 };
 
 // `interleave`: as ModelLoadOptions::repack. Throws what load_model throws of headers.
+ModelMemory model_memory(const OpenedModel& opened, bool interleave);
 ModelMemory read_model_memory(const std::filesystem::path& path, bool interleave);
 
 // Activations at their peak in a step of so many tokens, `logit_rows` of which want logits.
