@@ -276,13 +276,11 @@ void ModelManager::Impl::refuse(const Slot& slot, const Eviction& eviction) {
                     " models are loaded, all in use or pinned, and there may be no more; try again "
                     "later, unload one (mlx stop), or raise max_loaded_models");
   }
-  const std::string needs = model + " needs " + size_text(wanted) + " of memory (weights " +
-                            size_text(slot.memory.weights) + ", KV cache " +
-                            size_text(slot.memory.kv) + ", activations " +
-                            size_text(slot.memory.activations) +
-                            (slot.memory.adapters > 0
-                                 ? ", adapters " + size_text(slot.memory.adapters) + ")"
-                                 : ")");
+  const std::string needs =
+      model + " needs " + size_text(wanted) + " of memory (weights " +
+      size_text(slot.memory.weights) + ", KV cache " + size_text(slot.memory.kv) +
+      ", activations " + size_text(slot.memory.activations) +
+      (slot.memory.adapters > 0 ? ", adapters " + size_text(slot.memory.adapters) + ")" : ")");
   const std::string smaller = "give it a smaller kv_bytes or context_length, or raise memory_bytes";
   if (wanted > limit) {
     throw Error(ErrorCode::kOutOfMemory, needs + ", more than the limit of " + size_text(limit) +

@@ -85,9 +85,10 @@ class RunningSequence {
   void preempt();
   // Only a shift gives it room for the next token.
   bool window_is_full() const { return tokens() == window_; }
-  // Drops tokens as its request wants them dropped (context_shift.h) and starts anew with the others,
-  // as a preempted sequence does: what follows is what a request with these tokens gets, but that
-  // its constraint, its stop strings and mirostat go on. Returns how many of them are cached.
+  // Drops tokens as its request wants them dropped (context_shift.h) and starts anew with the
+  // others, as a preempted sequence does: what follows is what a request with these tokens gets,
+  // but that its constraint, its stop strings and mirostat go on. Returns how many of them are
+  // cached.
   int64_t shift(Pager& pager);
 
   // What its speculation remembers; absent until the scheduler speculates with it.

@@ -389,8 +389,8 @@ void Scheduler::Impl::accept(RunningSequence& s, const StepLogits& logits, int32
   }
 }
 
-// The sequence keeps its place; what is left of it is read again in chunks, as any prompt. Where that takes more
-// blocks than it gave back, because others share those, make_room() sees to it.
+// The sequence keeps its place; what is left of it is read again in chunks, as any prompt. Where
+// that takes more blocks than it gave back, because others share those, make_room() sees to it.
 void Scheduler::Impl::shift(RunningSequence& s) {
   const int64_t before = s.tokens();
   counted.prefix_hit_tokens += static_cast<uint64_t>(s.shift(engine->pager()));

@@ -35,8 +35,8 @@ struct GenerateRequest {
   FreeParts free_parts;                          // of a constrained chat's answer
   // How the answer goes on where the context window is full; nothing: it ends with kLength.
   std::optional<ContextShift> shift;
-  std::string client;                            // whose request it is: clients are served evenly
-  int32_t priority = 0;                          // higher ones go first, whoever's they are
+  std::string client;    // whose request it is: clients are served evenly
+  int32_t priority = 0;  // higher ones go first, whoever's they are
   // From submission to the last token; beyond it the request fails with kTimeout.
   std::optional<std::chrono::milliseconds> timeout;
   std::chrono::milliseconds waited{0};  // of the timeout, before submission: for its model
@@ -89,8 +89,9 @@ enum class SpeculationMode {
   kDraft,  // from a smaller model with the same vocabulary
 };
 
-// By all answers together in a step. With some dozens of tokens a step is bound by arithmetic on any machine, and one
-// that may be wrong costs what a right one does; and each takes a row of logits.
+// By all answers together in a step. With some dozens of tokens a step is bound by arithmetic on
+// any machine, and one that may be wrong costs what a right one does; and each takes a row of
+// logits.
 inline constexpr int64_t kMostProposed = 64;
 
 struct SpeculationOptions {

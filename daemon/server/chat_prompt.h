@@ -23,9 +23,10 @@ struct ChatPrompt {
 ChatPrompt build_chat_prompt(Services& services, const Model& model,
                              const openai::ChatRequest& request);
 
-// The prompt of a chat that is to be answered, and how its answer outgrows the window. Where the request or the model asks for truncation,
-// the oldest turns of a conversation that leaves no room for an answer are dropped, which the
-// exchange's headers and record say. Throws Error{kContextOverflow} when what is left does not fit.
+// The prompt of a chat that is to be answered, and how its answer outgrows the window. Where the
+// request or the model asks for truncation, the oldest turns of a conversation that leaves no room
+// for an answer are dropped, which the exchange's headers and record say. Throws
+// Error{kContextOverflow} when what is left does not fit.
 ChatPrompt fitting_chat_prompt(Services& services, const ServedModel& model,
                                const openai::ChatRequest& request, Exchange& exchange);
 

@@ -50,9 +50,8 @@ void submit_completion(Services& services, Generation& generation,
     for (const openai::PromptInput& input : request.prompts) {
       const std::vector<int32_t> prompt =
           prompt_tokens(services, model.model(), input, request.suffix);
-      const auto shift = context_shift(model, request.options, [&] {
-        return services.prompts.opening(model.model(), prompt);
-      });
+      const auto shift = context_shift(
+          model, request.options, [&] { return services.prompts.opening(model.model(), prompt); });
       for (int i = 0; i < request.best_of; ++i) {
         GenerateRequest choice =
             openai::to_generate_request(request.options, sampling, n_logprobs, prompt, i);

@@ -12,8 +12,9 @@
 
 namespace mlxr {
 
-// The prompt's `opening`, which is asked for only where it is needed, stays unless the request says how many tokens do;
-// a beginning-of-text token always stays. Nothing: the answer ends where the window is full.
+// The prompt's `opening`, which is asked for only where it is needed, stays unless the request says
+// how many tokens do; a beginning-of-text token always stays. Nothing: the answer ends where the
+// window is full.
 std::optional<ContextShift> context_shift(const ServedModel& model,
                                           const openai::RequestOptions& options,
                                           const std::function<PromptOpening()>& opening);

@@ -20,8 +20,9 @@ namespace mlxr {
 
 // Tokens at the beginning of a prompt without which the rest loses its meaning.
 struct PromptOpening {
-  int32_t bos = 0;     // 1: the prompt begins with the beginning-of-text token
-  int32_t system = 0;  // that and, of a conversation, what the template makes of its system messages and tools
+  int32_t bos = 0;  // 1: the prompt begins with the beginning-of-text token
+  int32_t system =
+      0;  // that and, of a conversation, what the template makes of its system messages and tools
 };
 
 class PromptBuilder {
@@ -35,8 +36,8 @@ class PromptBuilder {
   // The text as it is, control tokens included, after BOS where the model wants one.
   std::vector<int32_t> raw(const Model& model, const std::string& text);
 
-  // Of a prompt that one of the above has made, perhaps with more tokens before it or behind; the second, of a
-  // conversation's.
+  // Of a prompt that one of the above has made, perhaps with more tokens before it or behind; the
+  // second, of a conversation's.
   PromptOpening opening(const Model& model, std::span<const int32_t> prompt);
   PromptOpening opening(const Model& model, std::span<const int32_t> prompt,
                         const nlohmann::ordered_json& messages, const nlohmann::ordered_json& tools,

@@ -39,8 +39,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kMapped{
 // They say how a runner uses the machine; here the daemon's settings do. num_ctx too: a model's
 // window is fixed when it is loaded, and never changes by a request.
 constexpr std::array<std::string_view, 13> kOfTheRunner{
-    "num_ctx", "num_batch",  "num_gpu",    "main_gpu", "num_thread", "use_mmap",
-    "f16_kv",  "numa",     "logits_all", "vocab_only", "low_vram", "use_mlock",  "num_gqa"};
+    "num_ctx", "num_batch",  "num_gpu",    "main_gpu", "num_thread", "use_mmap", "f16_kv",
+    "numa",    "logits_all", "vocab_only", "low_vram", "use_mlock",  "num_gqa"};
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
   throw bad_field("options." + name, "\"options." + name + "\" " + why, "unsupported_parameter");

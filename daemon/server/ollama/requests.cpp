@@ -117,8 +117,8 @@ Json as_messages(const Fields& fields, const std::string& prompt) {
   return messages;
 }
 
-// A request that only loads has no messages to check. Ollama's clients expect that an answer does not end where the
-// window is full.
+// A request that only loads has no messages to check. Ollama's clients expect that an answer does
+// not end where the window is full.
 openai::ChatRequest to_normal_form(Json body, bool loads_only) {
   if (loads_only) {
     body["messages"] = Json::array({{{"role", "user"}, {"content", ""}}});

@@ -130,8 +130,8 @@ ChatPrompt generate_prompt(Services& services, const ServedModel& served,
   check_context(request.context, model);
   prompt.tokens.insert(prompt.tokens.begin(), request.context.begin(), request.context.end());
   if (!prompt.shift || !request.context.empty()) {
-    prompt.shift = context_shift(
-        served, options, [&] { return services.prompts.opening(model, prompt.tokens); });
+    prompt.shift = context_shift(served, options,
+                                 [&] { return services.prompts.opening(model, prompt.tokens); });
   }
   return prompt;
 }

@@ -94,11 +94,15 @@ inline GenerateRequest greedy_request(std::vector<int32_t> prompt, int32_t max_t
 }
 
 // What a shift leaves of a full window that began with a prompt of this size.
-inline std::vector<int32_t> shifted(const std::vector<int32_t>& window, size_t prompt, ContextShift shift) {
-  const size_t keep = shift.keep < 0 ? prompt : std::min<size_t>(static_cast<size_t>(shift.keep), prompt);
+inline std::vector<int32_t> shifted(const std::vector<int32_t>& window, size_t prompt,
+                                    ContextShift shift) {
+  const size_t keep =
+      shift.keep < 0 ? prompt : std::min<size_t>(static_cast<size_t>(shift.keep), prompt);
   const size_t begin = std::min(keep, window.size() - 2);
   std::vector<int32_t> left(window.begin(), window.begin() + static_cast<std::ptrdiff_t>(begin));
-  left.insert(left.end(), window.begin() + static_cast<std::ptrdiff_t>(begin + (window.size() - begin) / 2), window.end());
+  left.insert(left.end(),
+              window.begin() + static_cast<std::ptrdiff_t>(begin + (window.size() - begin) / 2),
+              window.end());
   return left;
 }
 

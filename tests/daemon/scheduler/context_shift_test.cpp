@@ -1,4 +1,5 @@
-// Answers that outgrow the context window: what follows a shift is what a fresh request for the tokens that are left gets.
+// Answers that outgrow the context window: what follows a shift is what a fresh request for the
+// tokens that are left gets.
 #include "daemon/scheduler/context_shift.h"
 
 #include <gtest/gtest.h>
@@ -115,14 +116,17 @@ TEST_P(ShiftModes, GoesOnAsFreshRequestsWithTheTokensThatAreLeft) {
   wait_for_free_blocks(shifting);
   EXPECT_GT(shifting.stats().context_shifts, 15u);
   EXPECT_EQ(plain.stats().context_shifts, 0u);
-  if (GetParam() != SpeculationMode::kOff) EXPECT_GT(shifting.stats().accepted_tokens, 100u);
+  if (GetParam() != SpeculationMode::kOff) {
+    EXPECT_GT(shifting.stats().accepted_tokens, 100u);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(ContextShift, ShiftModes,
                          ::testing::Values(SpeculationMode::kOff, SpeculationMode::kNgram,
                                            SpeculationMode::kDraft));
 
-// Mirostat's state is the answer's: it makes a difference beside fresh requests, none by speculation.
+// Mirostat's state is the answer's: it makes a difference beside fresh requests, none by
+// speculation.
 TEST(ContextShift, MirostatGoesOn) {
   GenerateRequest r = request(tale(), 300, {4});
   r.sampling.temperature = 1;
@@ -138,7 +142,8 @@ TEST(ContextShift, MirostatGoesOn) {
 TEST(ContextShift, AConstraintKeepsItsState) {
   ConstraintCompiler compiler(tiny_model()->tokenizer, tiny_model()->stop_tokens);
   for (const SpeculationMode mode : {SpeculationMode::kOff, SpeculationMode::kNgram}) {
-    Scheduler scheduler(tiny_engine(40, KvType::kF16, 1), {.speculation = {.mode = mode, .depth = {}}});
+    Scheduler scheduler(tiny_engine(40, KvType::kF16, 1),
+                        {.speculation = {.mode = mode, .depth = {}}});
     GenerateRequest r = request(tale(), -1, {8});
     r.ignore_eos = false;
     r.sampling.temperature = 1;
@@ -164,7 +169,8 @@ TEST(ContextShift, AStopStringMatchesAcrossIt) {
   int matched = 0;
   for (int i = 0; i < 20; ++i) {
     const Ids prompt = random_prompt(random, 20);
-    const Ids tokens = expected_tokens(prompt, kTokens, kWindow, true, HashText::kRandom, ContextShift{4});
+    const Ids tokens =
+        expected_tokens(prompt, kTokens, kWindow, true, HashText::kRandom, ContextShift{4});
     const auto& tokenizer = *fake_model()->tokenizer;
     const std::string whole = tokenizer.decode(tokens, true);
     // The window is full after 44 tokens of the answer.
@@ -214,13 +220,15 @@ TEST(ContextShift, UsageAndCountersCountTheWholeAnswer) {
   Answer answer;
   scheduler.submit(request(prompt, 100, {20}), answer.callback());
   const GenerateUsage usage = answer.wait().usage;
-  EXPECT_EQ(answer.tokens(), expected_tokens(prompt, 100, kWindow, true, HashText::kRandom, ContextShift{20}));
+  EXPECT_EQ(answer.tokens(),
+            expected_tokens(prompt, 100, kWindow, true, HashText::kRandom, ContextShift{20}));
   EXPECT_EQ(usage.prompt_tokens, 30);
   EXPECT_EQ(usage.cached_tokens, 0);
   EXPECT_EQ(usage.generated_tokens, 100);
   wait_for_free_blocks(scheduler);
   const SchedulerStats stats = scheduler.stats();
-  // After 34 tokens of the answer and for each 22 more but the last: half of the 44 that are not kept go.
+  // After 34 tokens of the answer and for each 22 more but the last: half of the 44 that are not
+  // kept go.
   EXPECT_EQ(stats.context_shifts, 3u);
   EXPECT_EQ(stats.generated_tokens, 100u);
   EXPECT_EQ(stats.preemptions, 0u);
@@ -288,8 +296,9 @@ TEST(ContextShift, WorksInAnArenaThatOneWindowFills) {
   }
   for (size_t i = 0; i < answers.size(); ++i) {
     answers[i].wait();
-    EXPECT_EQ(answers[i].tokens(), expected_tokens(prompts[i], 150, kWindow, true, HashText::kRandom,
-                                                   ContextShift{static_cast<int32_t>(i) * 20 - 1}));
+    EXPECT_EQ(answers[i].tokens(),
+              expected_tokens(prompts[i], 150, kWindow, true, HashText::kRandom,
+                              ContextShift{static_cast<int32_t>(i) * 20 - 1}));
   }
   wait_for_free_blocks(scheduler);
 }

@@ -169,8 +169,7 @@ TEST(MemoryEstimate, AdaptersCount) {
       testing::write_peft(adapters.back(), testing::random_adapter(*model, rank, 8, 1), "F32");
     }
   }
-  const Measured measured =
-      load_and_use(kDemo, true, {.kv_bytes = int64_t{16} << 20}, adapters);
+  const Measured measured = load_and_use(kDemo, true, {.kv_bytes = int64_t{16} << 20}, adapters);
   EXPECT_GT(measured.estimate.adapters, int64_t{24} << 20) << "more than the slack";
   expect_close(measured);
 }

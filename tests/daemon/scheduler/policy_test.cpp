@@ -86,8 +86,8 @@ TEST(Policy, AShiftHoldsTheOthersUpNoLongerThanTheTarget) {
   Gate gate;
   HashEngineOptions options = Timeline::engine_options();
   options.context = 1024;
-  options.before_step = gate.hook(
-      [&](int32_t, std::span<const SequenceSlice> slices) { timeline.record(slices); });
+  options.before_step =
+      gate.hook([&](int32_t, std::span<const SequenceSlice> slices) { timeline.record(slices); });
   Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
   std::vector<Answer> answers(4);
   for (Answer& answer : answers) {
@@ -169,7 +169,8 @@ struct Item {
 std::vector<size_t> order_of(const std::vector<Item>& items) {
   std::mt19937 random(4);
   Gate gate;
-  Scheduler scheduler(hash_engine({.context = 400, .before_step = gate.hook()}), {.max_sequences = 1});
+  Scheduler scheduler(hash_engine({.context = 400, .before_step = gate.hook()}),
+                      {.max_sequences = 1});
   Answer opener;
   scheduler.submit(request({5}, 1), opener.callback());
   gate.wait();
@@ -236,7 +237,8 @@ TEST(Policy, AHigherPriorityTakesARunningPlaceAndTheOtherLosesNothing) {
 TEST(Policy, ARequestBeyondItsTimeoutFailsAndFreesItsPlace) {
   std::mt19937 random(6);
   Gate gate;
-  Scheduler scheduler(hash_engine({.step = 0.01, .before_step = gate.hook()}), {.max_sequences = 1});
+  Scheduler scheduler(hash_engine({.step = 0.01, .before_step = gate.hook()}),
+                      {.max_sequences = 1});
   GenerateRequest r = request(random_prompt(random, 20), 300);
   r.timeout = std::chrono::milliseconds(205);  // 21 steps
   Answer running, waiting, patient;

@@ -101,8 +101,8 @@ TEST(StepRecord, TellsOfAShift) {
   const auto trace = std::make_shared<Trace>(10000);
   SchedulerOptions options;
   options.trace = trace;
-  Scheduler scheduler(
-      std::make_unique<HashEngine>(testing::HashEngineOptions{.context = 64}), options);
+  Scheduler scheduler(std::make_unique<HashEngine>(testing::HashEngineOptions{.context = 64}),
+                      options);
   GenerateRequest request = named_request("a", 10, 40, 50);
   request.shift = ContextShift{10};
   Answer answer;

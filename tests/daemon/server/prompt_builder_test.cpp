@@ -81,8 +81,7 @@ TEST_F(PromptBuilderTest, TheOpeningIsTheSystemMessagesAsTheTemplateWritesThem) 
                 messages.size() == 2);
       EXPECT_EQ(kept.find("</tools>") != std::string::npos, some_tools.is_array());
       // Besides turns that are complete, at most the mark of the next.
-      EXPECT_TRUE(kept.empty() || kept.ends_with("<|im_end|>\n") ||
-                  kept.ends_with("<|im_start|>"))
+      EXPECT_TRUE(kept.empty() || kept.ends_with("<|im_end|>\n") || kept.ends_with("<|im_start|>"))
           << kept;
     }
   }
