@@ -178,7 +178,7 @@ ConvertReport convert_to_gguf(const std::filesystem::path& folder, const std::fi
                                              " but does not write it; it writes " +
                                              writable_formats());
   }
-  const OpenedModel model = open_folder_model(folder, false);
+  const OpenedModel model = open_folder_model(folder);
   check_spec(model.spec, folder.string());
   const Family& family = family_of_hf(model.facts.architecture, folder.string());
   GgufWriter writer;

@@ -128,11 +128,18 @@ int32_t mlx_group_size(const json& config, const std::string& where) {
   return hf_integer(*found, "group_size", where);
 }
 
-}  // namespace
+// A value of another type than its key is known for is told with the folder.
+template <class Read>
+auto reading(const fs::path& folder, const Read& read) {
+  try {
+    return read();
+  } catch (const json::exception& e) {
+    throw Error(ErrorCode::kCorruptFile, "a configuration file in " + folder.string() +
+                                             " has a value of the wrong type: " + e.what());
+  }
+}
 
-namespace {
-
-OpenedModel open_folder(const fs::path& folder, bool with_text) {
+OpenedModel open_folder(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   if (!fs::exists(config_path)) {
     throw Error(ErrorCode::kNotFound,
@@ -160,19 +167,16 @@ OpenedModel open_folder(const fs::path& folder, bool with_text) {
     if (const auto bias = out.source->bias(module)) tally.add(*bias);
   }
   tally.fill(out.facts);
-  if (with_text) read_text(folder, config, out);
+  out.read_text = [folder, config](OpenedModel& itself) {
+    reading(folder, [&] { read_text(folder, config, itself); });
+  };
   return out;
 }
 
 }  // namespace
 
-OpenedModel open_folder_model(const fs::path& folder, bool with_text) {
-  try {
-    return open_folder(folder, with_text);
-  } catch (const json::exception& e) {  // a value of another type than its key is known for
-    throw Error(ErrorCode::kCorruptFile, "a configuration file in " + folder.string() +
-                                             " has a value of the wrong type: " + e.what());
-  }
+OpenedModel open_folder_model(const fs::path& folder) {
+  return reading(folder, [&] { return open_folder(folder); });
 }
 
 }  // namespace mlxr

@@ -126,7 +126,7 @@ std::optional<Pooling> read_pooling(const GgufFile& file, const std::string& arc
 
 }  // namespace
 
-OpenedModel open_gguf_model(const std::filesystem::path& path, bool with_text) {
+OpenedModel open_gguf_model(const std::filesystem::path& path) {
   const auto file = GgufFile::open(path);
   const auto architecture = file->text("general.architecture");
   if (!architecture) {
@@ -146,7 +146,7 @@ OpenedModel open_gguf_model(const std::filesystem::path& path, bool with_text) {
   out.default_sampling = read_sampling(*file);
   out.facts.pooling = read_pooling(*file, *architecture);
   out.rerank_prompt = file->text("tokenizer.chat_template.rerank").value_or("");
-  if (with_text) read_text(*file, out);
+  out.read_text = [file](OpenedModel& itself) { read_text(*file, itself); };
   out.source = gguf_source(file);
   return out;
 }

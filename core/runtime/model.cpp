@@ -121,14 +121,14 @@ YesNoHead yes_no_head(const OpenedModel& opened, const DecoderWeights& weights) 
 
 }  // namespace
 
-OpenedModel open_model(const fs::path& path, bool with_text) {
+OpenedModel open_model(const fs::path& path) {
   std::error_code error;
   const bool folder = fs::is_directory(path, error);
   if (!folder && !fs::exists(path, error)) {
     throw Error(ErrorCode::kNotFound, "there is no model at " + path.string());
   }
-  OpenedModel opened =
-      folder ? open_folder_model(path, with_text) : open_gguf_model(path, with_text);
+  OpenedModel opened = folder ? open_folder_model(path) : open_gguf_model(path);
+  opened.path = path;
   check_facts(opened, path);
   return opened;
 }
@@ -149,15 +149,19 @@ Pooling embedding_pooling(const Model& model) {
 }
 
 std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOptions& options) {
-  OpenedModel opened = open_model(path, options.require_tokenizer);
-  if (options.require_tokenizer && opened.tokenizer->vocab_size() > opened.spec.vocab) {
+  return load_model(open_model(path), options);
+}
+
+std::shared_ptr<const Model> load_model(OpenedModel opened, const ModelLoadOptions& options) {
+  if (options.require_tokenizer) opened.read_text(opened);
+  if (opened.tokenizer && opened.tokenizer->vocab_size() > opened.spec.vocab) {
     throw Error(ErrorCode::kCorruptFile,
-                path.string() + " has a tokenizer of " +
+                opened.path.string() + " has a tokenizer of " +
                     std::to_string(opened.tokenizer->vocab_size()) + " tokens and a model of " +
                     std::to_string(opened.spec.vocab) + "; they do not belong together");
   }
   auto model = std::make_shared<Model>();
-  model->path = path;
+  model->path = opened.path;
   load_weights(*model, opened);
   if (options.pooling) opened.facts.pooling = options.pooling;
   if (opened.facts.pooling == Pooling::kRank && !opened.spec.encoder) {
@@ -176,6 +180,6 @@ std::shared_ptr<const Model> load_model(const fs::path& path, const ModelLoadOpt
   return model;
 }
 
-ModelFacts read_model_facts(const fs::path& path) { return open_model(path, false).facts; }
+ModelFacts read_model_facts(const fs::path& path) { return open_model(path).facts; }
 
 }  // namespace mlxr

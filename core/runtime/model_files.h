@@ -3,18 +3,22 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 
 #include "core/runtime/model.h"
 
 namespace mlxr {
 
-// Specification, weights' source, tokenizer and template of one opened model.
+// One opened model: specification and weights' source at once, tokenizer and template later.
 struct OpenedModel {
+  std::filesystem::path path;
   ModelFacts facts;
   ModelSpec spec;
   TensorNames names;
   std::unique_ptr<TensorSource> source;
+  // Fills in what follows, which takes a while. Throws as load_model.
+  std::function<void(OpenedModel& itself)> read_text;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;
   std::vector<int32_t> stop_tokens;
@@ -22,10 +26,13 @@ struct OpenedModel {
   std::string rerank_prompt;  // of YesNoHead, where the file has one
 };
 
-// `with_text`: read tokenizer and chat template too. Throws as load_model.
-OpenedModel open_model(const std::filesystem::path& path, bool with_text);
-OpenedModel open_gguf_model(const std::filesystem::path& file, bool with_text);
-OpenedModel open_folder_model(const std::filesystem::path& folder, bool with_text);
+// Reads headers. Throws as load_model.
+OpenedModel open_model(const std::filesystem::path& path);
+OpenedModel open_gguf_model(const std::filesystem::path& file);
+OpenedModel open_folder_model(const std::filesystem::path& folder);
+
+// The second half of load_model(path, options).
+std::shared_ptr<const Model> load_model(OpenedModel opened, const ModelLoadOptions& options);
 
 // Facts that follow from the weights themselves.
 struct WeightTally {

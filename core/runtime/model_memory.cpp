@@ -29,13 +29,18 @@ int64_t floats_per_token(const ModelSpec& s) {
 }  // namespace
 
 ModelMemory read_model_memory(const std::filesystem::path& path, bool interleave) {
-  OpenedModel opened = open_model(path, false);
-  ModelMemory memory{.spec = {}, .weights = {}, .text = kTextBytesPerToken * opened.spec.vocab};
+  return model_memory(open_model(path), interleave);
+}
+
+ModelMemory model_memory(const OpenedModel& opened, bool interleave) {
+  ModelMemory memory{.facts = opened.facts,
+                     .spec = opened.spec,
+                     .weights = {},
+                     .text = kTextBytesPerToken * opened.spec.vocab};
   memory.weights =
       opened.spec.encoder
           ? encoder_memory(*load_encoder(opened.spec, opened.names, *opened.source), interleave)
           : decoder_memory(*load_decoder(opened.spec, opened.names, *opened.source), interleave);
-  memory.spec = std::move(opened.spec);
   return memory;
 }
 
@@ -43,6 +48,12 @@ int64_t activation_bytes(const ModelSpec& spec, int64_t tokens, int64_t logit_ro
   constexpr int64_t kFloat = sizeof(float);
   const int64_t angles = (spec.window_rope ? 2 : 1) * int64_t{spec.head_dim};
   return kFloat * (tokens * (floats_per_token(spec) + angles) + logit_rows * int64_t{spec.vocab});
+}
+
+// First halves of q, k and v at most, each there once more as the second half reads it.
+int64_t adapter_activation_bytes(int64_t tokens, int64_t ranks) {
+  constexpr int64_t kFloat = sizeof(float), kProducts = 3, kForms = 2;
+  return kFloat * kProducts * kForms * tokens * ranks;
 }
 
 }  // namespace mlxr

@@ -73,6 +73,10 @@ const std::vector<ModelSetting>& table() {
        [](ModelSettings& settings, const std::string& text) {
          settings.truncate = parse_choice(text, {"auto", "disabled"}) == "auto";
        }},
+      {"context_shift",
+       [](ModelSettings& settings, const std::string& text) {
+         settings.shift = parse_choice(text, {"true", "false"}) == "true";
+       }},
       {"pooling",
        [](ModelSettings& settings, const std::string& text) {
          settings.pooling = pooling_of(parse_choice(text, {"mean", "cls", "last", "rank"}));

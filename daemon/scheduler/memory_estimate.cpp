@@ -13,19 +13,35 @@ MemoryEstimate& MemoryEstimate::operator+=(const MemoryEstimate& more) {
   kv += more.kv;
   activations += more.activations;
   other += more.other;
+  adapters += more.adapters;
   mapped += more.mapped;
   return *this;
 }
 
+int64_t most_logit_rows(const SchedulerOptions& scheduler) {
+  const int64_t answers = scheduler.max_sequences;
+  const SpeculationOptions& speculation = scheduler.speculation;
+  const int64_t proposed = speculation.mode == SpeculationMode::kOff
+                               ? 0
+                               : std::min(kMostProposed, answers * speculation.depth.deepest);
+  return std::min<int64_t>(scheduler.max_batch_tokens, answers + proposed);
+}
+
 MemoryEstimate estimate_memory(const ModelMemory& model, const KvPlan& kv,
-                               const SchedulerOptions& scheduler, bool kv_disk) {
+                               const SchedulerOptions& scheduler, bool kv_disk,
+                               std::span<const AdapterMemory> adapters) {
   const int64_t tokens = scheduler.max_batch_tokens;
-  // A row for each answer. Speculation wants more of them, but only where few answers run.
-  const int64_t rows = std::min<int64_t>(tokens, scheduler.max_sequences);
+  int64_t adapter_bytes = 0, ranks = 0;
+  for (const AdapterMemory& adapter : adapters) {
+    adapter_bytes += adapter.bytes;
+    ranks += adapter.rank;
+  }
   return {.weights = model.weights.interleaved,
           .kv = kv.bytes(),
-          .activations = activation_bytes(model.spec, tokens, rows),
+          .activations = activation_bytes(model.spec, tokens, most_logit_rows(scheduler)) +
+                         adapter_activation_bytes(tokens, ranks),
           .other = model.text + (kv_disk ? KvDiskOptions().queue_bytes : 0),
+          .adapters = adapter_bytes,
           .mapped = model.weights.mapped};
 }
 

@@ -1,8 +1,13 @@
 #include "daemon/scheduler/model_loader.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
+#include <optional>
+#include <utility>
 
 #include "core/runtime/kv/kv_plan.h"
+#include "core/runtime/model_files.h"
 #include "core/runtime/model_memory.h"
 #include "daemon/scheduler/drafter.h"
 #include "daemon/scheduler/kv_folders.h"
@@ -50,126 +55,171 @@ EngineOptions draft_options(const EngineOptions& options, const ModelSpec& draft
   return own;
 }
 
-class FileModelLoader : public ModelLoader {
- public:
-  FileModelLoader(const ModelManagerOptions& options,
-                  std::function<ModelEntry(const std::string&)> find)
-      : repack_(options.repack),
-        scheduler_(options.scheduler),
-        engine_(options.engine),
-        kv_disk_(options.kv_disk),
-        threads_(std::make_shared<ThreadPool>(options.threads)),
-        find_(std::move(find)) {}
+// What is wrong with one is told to those who ask for it.
+std::vector<AdapterMemory> adapters_of(const ModelSettings& s, const ModelFacts& facts,
+                                       const ModelSpec& spec) {
+  std::vector<AdapterMemory> all;
+  for (const AdapterSettings& adapter : s.adapters) {
+    try {
+      all.push_back(read_adapter_memory(adapter.path, facts, spec));
+    } catch (const Error& error) {
+      spdlog::warn("the adapter \"{}\" cannot be used: {}", adapter.name, error.what());
+    }
+  }
+  return all;
+}
 
-  MemoryEstimate estimate(const ModelEntry& entry, const ModelSettings& s) const override;
-  std::shared_ptr<ServedModel> load(const ModelEntry& entry, const ModelSettings& s,
-                                    const MemoryEstimate& estimate) override;
+// What all models have alike, but for their own settings.
+struct Common {
+  bool repack = false;
+  SchedulerOptions scheduler;
+  EngineOptions engine;
+  KvDiskSettings kv_disk;
+  std::shared_ptr<ThreadPool> threads;
+  std::function<ModelEntry(const std::string&)> find;
 
- private:
-  std::filesystem::path draft_path(const ModelSettings& s) const;
-  SchedulerOptions scheduler_options(const ModelSpec& spec, const ModelSettings& s) const;
-  KvDiskSettings disk_settings(const ModelSpec& spec, const ModelSettings& s) const;
-  std::unique_ptr<Engine> load_draft(const Engine& engine, const EngineOptions& engine_options,
-                                     const ModelSettings& s) const;
-
-  const bool repack_;
-  const SchedulerOptions scheduler_;
-  const EngineOptions engine_;
-  const KvDiskSettings kv_disk_;
-  const std::shared_ptr<ThreadPool> threads_;
-  const std::function<ModelEntry(const std::string&)> find_;
+  ModelLoadOptions load_options() const { return {.repack = repack ? threads : nullptr}; }
 };
 
-std::filesystem::path FileModelLoader::draft_path(const ModelSettings& s) const {
-  if (!s.draft_model) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "speculation: draft needs a draft_model; name one in the model's settings");
-  }
-  const bool is_path = s.draft_model->find('/') != std::string::npos;
-  return is_path ? std::filesystem::path(*s.draft_model) : find_(*s.draft_model).path;
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-MemoryEstimate FileModelLoader::estimate(const ModelEntry& entry, const ModelSettings& s) const {
-  const EngineOptions engine = with_overrides(engine_, s);
-  const ModelMemory memory = read_model_memory(entry.path, repack_);
-  const SchedulerOptions scheduler = scheduler_options(memory.spec, s);
-  const KvPlan kv = plan_kv(memory.spec, engine);
-  MemoryEstimate sum =
-      estimate_memory(memory, kv, scheduler, disk_settings(memory.spec, s).enabled);
-  if (scheduler.speculation.mode == SpeculationMode::kDraft) {
-    const ModelMemory draft = read_model_memory(draft_path(s), repack_);
-    const EngineOptions own = draft_options(engine, draft.spec, kv.blocks);
-    sum += estimate_memory(draft, plan_kv(draft.spec, own), scheduler, false);
-  }
-  return sum;
-}
+class FileModel : public ModelLoader::Opened {
+ public:
+  FileModel(const Common& common, ModelEntry entry, ModelSettings settings);
+  const MemoryEstimate& estimate() const override { return estimate_; }
+  std::shared_ptr<ServedModel> load() override;
+
+ private:
+  bool drafts() const { return scheduler_.speculation.mode == SpeculationMode::kDraft; }
+  std::filesystem::path draft_path() const;
+  MemoryEstimate estimated() const;
+  std::unique_ptr<Engine> load_draft(const Engine& engine);
+
+  const Common& common_;
+  const Clock::time_point began_ = Clock::now();
+  const ModelEntry entry_;
+  const ModelSettings settings_;
+  const EngineOptions engine_;
+  OpenedModel model_;
+  const SchedulerOptions scheduler_;
+  const KvDiskSettings kv_disk_;
+  std::optional<OpenedModel> draft_;
+  const MemoryEstimate estimate_;
+  const double opening_seconds_;
+};
 
 // An encoder has no answers to speculate on, and leaves no keys and values behind.
-SchedulerOptions FileModelLoader::scheduler_options(const ModelSpec& spec,
-                                                    const ModelSettings& s) const {
-  SchedulerOptions options = with_overrides(scheduler_, s);
+SchedulerOptions without_answers(SchedulerOptions options, const ModelSpec& spec) {
   if (spec.encoder) options.speculation.mode = SpeculationMode::kOff;
   return options;
 }
 
-KvDiskSettings FileModelLoader::disk_settings(const ModelSpec& spec, const ModelSettings& s) const {
-  KvDiskSettings settings = with_overrides(kv_disk_, s);
+KvDiskSettings without_answers(KvDiskSettings settings, const ModelSpec& spec) {
   settings.enabled = settings.enabled && !spec.encoder;
   return settings;
 }
 
-// The engine of the settings' draft model.
-std::unique_ptr<Engine> FileModelLoader::load_draft(const Engine& engine,
-                                                    const EngineOptions& engine_options,
-                                                    const ModelSettings& s) const {
-  const auto model = load_model(draft_path(s), {.repack = repack_ ? threads_ : nullptr});
-  check_same_vocabulary(engine.model(), *model);
-  const int64_t blocks = engine.kv_bytes() / engine.block_bytes();
-  return std::make_unique<Engine>(model, draft_options(engine_options, model->spec, blocks),
-                                  threads_);
+FileModel::FileModel(const Common& common, ModelEntry entry, ModelSettings settings)
+    : common_(common),
+      entry_(std::move(entry)),
+      settings_(std::move(settings)),
+      engine_(with_overrides(common.engine, settings_)),
+      model_(open_model(entry_.path)),
+      scheduler_(without_answers(with_overrides(common.scheduler, settings_), model_.spec)),
+      kv_disk_(without_answers(with_overrides(common.kv_disk, settings_), model_.spec)),
+      draft_(drafts() ? std::optional(open_model(draft_path())) : std::nullopt),
+      estimate_(estimated()),
+      opening_seconds_(seconds_since(began_)) {}
+
+std::filesystem::path FileModel::draft_path() const {
+  const auto& draft = settings_.draft_model;
+  if (!draft) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "speculation: draft needs a draft_model; name one in the model's settings");
+  }
+  const bool is_path = draft->find('/') != std::string::npos;
+  return is_path ? std::filesystem::path(*draft) : common_.find(*draft).path;
 }
 
-std::shared_ptr<ServedModel> FileModelLoader::load(const ModelEntry& entry, const ModelSettings& s,
-                                                   const MemoryEstimate& estimate) {
+MemoryEstimate FileModel::estimated() const {
+  const ModelMemory memory = model_memory(model_, common_.repack);
+  const KvPlan kv = plan_kv(memory.spec, engine_);
+  MemoryEstimate sum = estimate_memory(memory, kv, scheduler_, kv_disk_.enabled,
+                                       adapters_of(settings_, memory.facts, memory.spec));
+  if (!draft_) return sum;
+  const ModelMemory draft = model_memory(*draft_, common_.repack);
+  const EngineOptions own = draft_options(engine_, draft.spec, kv.blocks);
+  // Its own steps are plain ones.
+  SchedulerOptions plain = scheduler_;
+  plain.speculation.mode = SpeculationMode::kOff;
+  return sum += estimate_memory(draft, plan_kv(draft.spec, own), plain, false);
+}
+
+// The engine of the settings' draft model.
+std::unique_ptr<Engine> FileModel::load_draft(const Engine& engine) {
+  const auto model = load_model(*std::exchange(draft_, std::nullopt), common_.load_options());
+  check_same_vocabulary(engine.model(), *model);
+  const int64_t blocks = engine.kv_bytes() / engine.block_bytes();
+  return std::make_unique<Engine>(model, draft_options(engine_, model->spec, blocks),
+                                  common_.threads);
+}
+
+std::shared_ptr<ServedModel> FileModel::load() {
   const auto begin = Clock::now();
-  const ModelLoadOptions load_options{
-      .repack = repack_ ? threads_ : nullptr, .require_tokenizer = true, .pooling = s.pooling};
-  const auto model = with_template(load_model(entry.path, load_options), s);
-  const EngineOptions engine_options = with_overrides(engine_, s);
-  SchedulerOptions options = scheduler_options(model->spec, s);
-  options.name = entry.name;
-  auto engine = std::make_unique<Engine>(model, engine_options, threads_);
-  std::unique_ptr<Engine> draft;
-  if (options.speculation.mode == SpeculationMode::kDraft) {
-    draft = load_draft(*engine, engine_options, s);
-  }
+  ModelLoadOptions load_options = common_.load_options();
+  load_options.pooling = settings_.pooling;
+  const auto model = with_template(load_model(std::move(model_), load_options), settings_);
+  auto engine = std::make_unique<Engine>(model, engine_, common_.threads);
+  auto draft = drafts() ? load_draft(*engine) : nullptr;
   auto adapters = std::make_unique<AdapterStore>(
-      entry.name, s.adapters, [model, pool = threads_](const std::filesystem::path& path) {
+      entry_.name, settings_.adapters,
+      [model, pool = common_.threads](const std::filesystem::path& path) {
         return load_adapter(path, *model, *pool);
       });
   // Those that every request gets: what is wrong with one is told now.
   adapters->chosen(std::nullopt);
-  auto disk = open_kv_disk(*engine, entry.name, disk_settings(model->spec, s));
+  auto disk = open_kv_disk(*engine, entry_.name, kv_disk_);
+  SchedulerOptions options = scheduler_;
+  options.name = entry_.name;
   auto scheduler =
       std::make_unique<Scheduler>(std::move(engine), options, std::move(draft), std::move(disk));
-  const double taken = std::chrono::duration<double>(Clock::now() - begin).count();
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::make_shared<ServedModel>(
       std::move(scheduler), std::move(adapters),
-      ServedModelFacts{.name = entry.name,
-                       .default_sampling = with_overrides(model->default_sampling, s),
-                       .memory = estimate,
-                       .pinned = s.pin.value_or(false),
-                       .truncates = s.truncate.value_or(false),
-                       .load_seconds = taken,
+      ServedModelFacts{.name = entry_.name,
+                       .default_sampling = with_overrides(model->default_sampling, settings_),
+                       .memory = estimate_,
+                       .pinned = settings_.pin.value_or(false),
+                       .truncates = settings_.truncate.value_or(false),
+                       .shifts = settings_.shift,
+                       .load_seconds = opening_seconds_ + seconds_since(begin),
                        .loaded_at = std::chrono::duration_cast<std::chrono::seconds>(now).count()});
 }
+
+class FileModelLoader : public ModelLoader {
+ public:
+  explicit FileModelLoader(Common common) : common_(std::move(common)) {}
+  std::unique_ptr<Opened> open(const ModelEntry& entry, const ModelSettings& settings) override {
+    return std::make_unique<FileModel>(common_, entry, settings);
+  }
+
+ private:
+  const Common common_;
+};
 
 }  // namespace
 
 std::unique_ptr<ModelLoader> file_model_loader(
     const ModelManagerOptions& options, std::function<ModelEntry(const std::string& name)> find) {
-  return std::make_unique<FileModelLoader>(options, std::move(find));
+  return std::make_unique<FileModelLoader>(
+      Common{.repack = options.repack,
+             .scheduler = options.scheduler,
+             .engine = options.engine,
+             .kv_disk = options.kv_disk,
+             .threads = std::make_shared<ThreadPool>(options.threads),
+             .find = std::move(find)});
 }
 
 }  // namespace mlxr

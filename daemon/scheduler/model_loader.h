@@ -15,11 +15,18 @@ struct ModelManagerOptions;
 
 class ModelLoader {
  public:
+  // A model whose headers were read.
+  class Opened {
+   public:
+    virtual ~Opened() = default;
+    virtual const MemoryEstimate& estimate() const = 0;
+    virtual std::shared_ptr<ServedModel> load() = 0;  // at most once
+  };
+
   virtual ~ModelLoader() = default;
-  // Both may be called by several threads at once; both throw mlxr::Error.
-  virtual MemoryEstimate estimate(const ModelEntry& entry, const ModelSettings& settings) const = 0;
-  virtual std::shared_ptr<ServedModel> load(const ModelEntry& entry, const ModelSettings& settings,
-                                            const MemoryEstimate& estimate) = 0;
+  // May be called by several threads at once. This and what it gives throw mlxr::Error; the loader
+  // outlives that.
+  virtual std::unique_ptr<Opened> open(const ModelEntry& entry, const ModelSettings& settings) = 0;
 };
 
 // Loads what lies on disk. `find` gives the entry of a name that settings mention.

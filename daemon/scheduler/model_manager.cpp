@@ -11,6 +11,7 @@
 
 #include "core/base/system_memory.h"
 #include "daemon/scheduler/eviction.h"
+#include "daemon/scheduler/load_waiters.h"
 #include "daemon/scheduler/model_loader.h"
 
 namespace mlxr {
@@ -53,14 +54,8 @@ const char* to_string(UnloadReason reason) {
 // for those who wait, and leaves when nobody uses it any more. `reserved` is the sum of `memory` of
 // all slots that are not gone. Everything here is guarded by Impl::mutex, but for calls of a model.
 struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
-  struct Waiter {
-    WaitId id = 0;
-    std::optional<milliseconds> timeout;        // the request's own
-    std::optional<Clock::time_point> deadline;  // that of the timeout
-    Clock::time_point latest;                   // when load_timeout is over
-    Heard heard;
-  };
   struct Slot {
+    explicit Slot(const ModelEntry& its_entry) : entry(its_entry), waiters(its_entry.name) {}
     ModelEntry entry;
     bool in_table = true;
     bool pinned = false;
@@ -70,7 +65,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
     int users = 0;  // leases
     Clock::time_point last_use;
     milliseconds keep_alive{-1};
-    std::vector<Waiter> waiters;
+    LoadWaiters waiters;
   };
   using SlotPtr = std::shared_ptr<Slot>;
   // Who holds what acquire() gave.
@@ -81,13 +76,6 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
     Lease& operator=(const Lease&) = delete;
     std::shared_ptr<Impl> impl;
     SlotPtr slot;
-  };
-  // What waiters hear, outside the lock.
-  struct News {
-    std::vector<Waiter> waiters;
-    std::exception_ptr failure;
-    std::vector<ServedPtr> models;  // one a waiter, where there is no failure
-    void tell();
   };
 
   Impl(ModelManagerOptions given, SettingsOf settings_of)
@@ -117,31 +105,24 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   ServedPtr lease(const SlotPtr& slot);
   void take_out(SlotPtr slot, UnloadReason reason);  // a copy: the table's own goes
   std::optional<Clock::time_point> expiry(const Slot& slot) const;
-  std::vector<News> late_waiters();
   std::optional<Clock::time_point> next_event() const;
   void make_room(std::unique_lock<std::mutex>& lock, Slot& slot);
   [[noreturn]] void refuse(const Slot& slot, const Eviction& eviction);
   void wait_for_leaving(std::unique_lock<std::mutex>& lock);
 
-  std::vector<News> nobody_waits(const Error& failure);
-  std::vector<Waiter> settled(const SlotPtr& slot);
+  std::vector<LoadNews> nobody_waits(const Error& failure);
+  std::vector<LoadWaiter> settled(const SlotPtr& slot);
 
   // Without it.
   void released(const SlotPtr& slot);
   void load(const SlotPtr& slot);
-  News ready(const SlotPtr& slot, ServedPtr model);
-  News failed(const SlotPtr& slot, std::exception_ptr failure);
+  LoadNews ready(const SlotPtr& slot, ServedPtr model);
+  LoadNews failed(const SlotPtr& slot, std::exception_ptr failure);
   void expire();
 
   void run_loads();
   void run_clock();
 };
-
-void ModelManager::Impl::News::tell() {
-  for (size_t i = 0; i < waiters.size(); ++i) {
-    waiters[i].heard(failure ? nullptr : std::move(models[i]), failure);
-  }
-}
 
 CatalogSources ModelManager::Impl::sources() const {
   // The first model that the user named, else the built-in one; add_path never changes it.
@@ -192,35 +173,8 @@ std::optional<Clock::time_point> ModelManager::Impl::expiry(const Slot& slot) co
   return (slot.users > 0 ? now() : slot.last_use) + slot.keep_alive;
 }
 
-std::vector<ModelManager::Impl::News> ModelManager::Impl::late_waiters() {
-  std::vector<News> all;
-  const auto time = now();
-  for (const SlotPtr& slot : pending) {
-    const auto is_late = [&](const Waiter& w) {
-      return w.latest <= time || (w.deadline && *w.deadline <= time);
-    };
-    for (Waiter& waiter : slot->waiters) {
-      if (!is_late(waiter)) continue;
-      const bool own = waiter.deadline && *waiter.deadline <= time;
-      const auto failure =
-          own ? std::make_exception_ptr(Error(
-                    ErrorCode::kTimeout, "the request took longer than its timeout of " +
-                                             std::to_string(waiter.timeout->count()) +
-                                             " ms while the model \"" + slot->entry.name +
-                                             "\" was being loaded; allow more time, or ask again"))
-              : std::make_exception_ptr(
-                    StillLoading(ErrorCode::kUnavailable, "the model \"" + slot->entry.name +
-                                                              "\" is still being loaded; try "
-                                                              "again in a while"));
-      all.push_back({{waiter}, failure, {}});
-    }
-    std::erase_if(slot->waiters, is_late);
-  }
-  return all;
-}
-
 void ModelManager::Impl::expire() {
-  std::vector<News> news;
+  std::vector<LoadNews> news;
   {
     const std::lock_guard lock(mutex);
     std::vector<SlotPtr> idle;
@@ -229,9 +183,11 @@ void ModelManager::Impl::expire() {
       if (when && *when <= now()) idle.push_back(slot);
     }
     for (const SlotPtr& slot : idle) take_out(slot, UnloadReason::kIdle);
-    news = late_waiters();
+    for (const SlotPtr& slot : pending) {
+      for (LoadNews& late : slot->waiters.take_late(now())) news.push_back(std::move(late));
+    }
   }
-  for (News& one : news) one.tell();
+  for (LoadNews& one : news) one.tell();
 }
 
 std::optional<Clock::time_point> ModelManager::Impl::next_event() const {
@@ -242,12 +198,7 @@ std::optional<Clock::time_point> ModelManager::Impl::next_event() const {
   for (const auto& [name, slot] : table) {
     if (slot->users == 0) consider(expiry(*slot));
   }
-  for (const SlotPtr& slot : pending) {
-    for (const Waiter& waiter : slot->waiters) {
-      consider(waiter.deadline);
-      consider(waiter.latest);
-    }
-  }
+  for (const SlotPtr& slot : pending) consider(slot->waiters.next_late());
   return next;
 }
 
@@ -325,10 +276,11 @@ void ModelManager::Impl::refuse(const Slot& slot, const Eviction& eviction) {
                     " models are loaded, all in use or pinned, and there may be no more; try again "
                     "later, unload one (mlx stop), or raise max_loaded_models");
   }
-  const std::string needs = model + " needs " + size_text(wanted) + " of memory (weights " +
-                            size_text(slot.memory.weights) + ", KV cache " +
-                            size_text(slot.memory.kv) + ", activations " +
-                            size_text(slot.memory.activations) + ")";
+  const std::string needs =
+      model + " needs " + size_text(wanted) + " of memory (weights " +
+      size_text(slot.memory.weights) + ", KV cache " + size_text(slot.memory.kv) +
+      ", activations " + size_text(slot.memory.activations) +
+      (slot.memory.adapters > 0 ? ", adapters " + size_text(slot.memory.adapters) + ")" : ")");
   const std::string smaller = "give it a smaller kv_bytes or context_length, or raise memory_bytes";
   if (wanted > limit) {
     throw Error(ErrorCode::kOutOfMemory, needs + ", more than the limit of " + size_text(limit) +
@@ -343,33 +295,32 @@ void ModelManager::Impl::refuse(const Slot& slot, const Eviction& eviction) {
 }
 
 // Takes a slot that is loaded, or never will be, out of the pending ones.
-std::vector<ModelManager::Impl::Waiter> ModelManager::Impl::settled(const SlotPtr& slot) {
+std::vector<LoadWaiter> ModelManager::Impl::settled(const SlotPtr& slot) {
   std::erase(pending, slot);
   changed.notify_all();
-  return std::exchange(slot->waiters, {});
+  return slot->waiters.take_all();
 }
 
-std::vector<ModelManager::Impl::News> ModelManager::Impl::nobody_waits(const Error& failure) {
-  std::vector<News> news;
+std::vector<LoadNews> ModelManager::Impl::nobody_waits(const Error& failure) {
+  std::vector<LoadNews> news;
   for (const SlotPtr& slot : pending) {
-    news.push_back({std::exchange(slot->waiters, {}), std::make_exception_ptr(failure), {}});
+    news.push_back({slot->waiters.take_all(), std::make_exception_ptr(failure), {}});
   }
   return news;
 }
 
-ModelManager::Impl::News ModelManager::Impl::ready(const SlotPtr& slot, ServedPtr model) {
+LoadNews ModelManager::Impl::ready(const SlotPtr& slot, ServedPtr model) {
   const std::lock_guard lock(mutex);
   slot->model = std::move(model);
   slot->last_use = now();
   ++counted.loads;
-  News news{settled(slot), nullptr, {}};
+  LoadNews news{settled(slot), nullptr, {}};
   for (size_t i = 0; i < news.waiters.size(); ++i) news.models.push_back(lease(slot));
   if (!slot->in_table && slot->users == 0) leaving.push_back(slot);
   return news;
 }
 
-ModelManager::Impl::News ModelManager::Impl::failed(const SlotPtr& slot,
-                                                    std::exception_ptr failure) {
+LoadNews ModelManager::Impl::failed(const SlotPtr& slot, std::exception_ptr failure) {
   const std::lock_guard lock(mutex);
   if (slot->in_table) table.erase(slot->entry.name);  // the next request tries again
   slot->in_table = false;
@@ -379,20 +330,20 @@ ModelManager::Impl::News ModelManager::Impl::failed(const SlotPtr& slot,
 }
 
 void ModelManager::Impl::load(const SlotPtr& slot) {
-  News news;
+  LoadNews news;
   try {
     const ModelSettings s = settings ? settings(slot->entry.name) : ModelSettings();
-    const MemoryEstimate estimate = loader->estimate(slot->entry, s);
+    const auto opened = loader->open(slot->entry, s);
     {
       std::unique_lock lock(mutex);
-      slot->memory = estimate;
+      slot->memory = opened->estimate();
       slot->pinned = s.pin.value_or(false);
       make_room(lock, *slot);
     }
-    ServedPtr model = loader->load(slot->entry, s, estimate);
+    ServedPtr model = opened->load();
     const LoadedModelInfo info = model->info();
     spdlog::info("loaded model=\"{}\" seconds={:.2f} memory_mib={} repacked_mib={}", info.name,
-                 info.load_seconds, estimate.total() >> 20, info.repacked_bytes >> 20);
+                 info.load_seconds, info.memory.total() >> 20, info.repacked_bytes >> 20);
     news = ready(slot, std::move(model));
   } catch (...) {
     news = failed(slot, std::current_exception());
@@ -438,14 +389,14 @@ ModelManager::ModelManager(ModelManagerOptions options, SettingsOf settings,
 
 ModelManager::~ModelManager() {
   Impl& self = *impl_;
-  std::vector<Impl::News> news;
+  std::vector<LoadNews> news;
   {
     const std::lock_guard lock(self.mutex);
     self.draining = self.stopping = true;
     news = self.nobody_waits(shutting_down());
   }
   self.changed.notify_all();
-  for (Impl::News& one : news) one.tell();
+  for (LoadNews& one : news) one.tell();
   for (std::thread& thread : self.threads) thread.join();
   std::vector<ServedPtr> idle;  // those in use go with their last user
   {
@@ -495,42 +446,34 @@ ModelManager::WaitId ModelManager::acquire(const ModelEntry& entry,
     return id;
   }
   if (found == self.table.end()) {
-    auto slot = std::make_shared<Impl::Slot>();
-    slot->entry = entry;
+    auto slot = std::make_shared<Impl::Slot>(entry);
     slot->keep_alive = self.options.keep_alive;
     found = self.table.emplace(entry.name, slot).first;
     self.pending.push_back(slot);
     self.queued.push_back(slot);
   }
-  auto& waiters = found->second->waiters;
-  if (static_cast<int64_t>(waiters.size()) >= self.options.scheduler.max_queue) {
-    throw QueueFull("the queue is full (" + std::to_string(waiters.size()) +
-                        " requests wait for the model \"" + entry.name +
-                        "\" to be loaded); try again in 2 s",
-                    std::chrono::seconds(2));
-  }
   const auto now = self.now();
-  waiters.push_back({.id = id,
-                     .timeout = timeout,
-                     .deadline = timeout ? std::optional(now + *timeout) : std::nullopt,
-                     .latest = now + self.options.load_timeout,
-                     .heard = std::move(heard)});
+  found->second->waiters.add({.id = id,
+                              .timeout = timeout,
+                              .deadline = timeout ? std::optional(now + *timeout) : std::nullopt,
+                              .latest = now + self.options.load_timeout,
+                              .heard = std::move(heard)},
+                             self.options.scheduler.max_queue);
   lock.unlock();
   self.changed.notify_all();
   return id;
 }
 
 void ModelManager::give_up(WaitId id) {
-  Impl::News news;
+  LoadNews news;
   {
     const std::lock_guard lock(impl_->mutex);
     for (const Impl::SlotPtr& slot : impl_->pending) {
-      const auto waiter = std::ranges::find(slot->waiters, id, &Impl::Waiter::id);
-      if (waiter == slot->waiters.end()) continue;
+      auto waiter = slot->waiters.take(id);
+      if (!waiter) continue;
       news = {{std::move(*waiter)},
               std::make_exception_ptr(Error(ErrorCode::kUnavailable, "the request was given up")),
               {}};
-      slot->waiters.erase(waiter);
       break;
     }
   }
@@ -608,7 +551,7 @@ ModelEntry ModelManager::add_path(const std::filesystem::path& path) {
 }
 
 void ModelManager::drain(milliseconds timeout) {
-  std::vector<Impl::News> news;
+  std::vector<LoadNews> news;
   std::vector<ServedPtr> models;
   {
     const std::lock_guard lock(impl_->mutex);
@@ -618,7 +561,7 @@ void ModelManager::drain(milliseconds timeout) {
     }
     news = impl_->nobody_waits(shutting_down());
   }
-  for (Impl::News& one : news) one.tell();
+  for (LoadNews& one : news) one.tell();
   const auto deadline = Clock::now() + timeout;
   for (const ServedPtr& model : models) {
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());

@@ -1,6 +1,7 @@
 #include "daemon/scheduler/running_sequence.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "core/runtime/spec/draft_token.h"
@@ -13,10 +14,14 @@ double seconds(RunningSequence::Clock::duration d) {
   return std::chrono::duration<double>(d).count();
 }
 
-int32_t room_for(const GenerateRequest& request, int32_t context_length) {
+int32_t longest_answer(const GenerateRequest& request, int32_t window) {
   if (request.pooling) return 0;
-  const int32_t room = context_length - static_cast<int32_t>(request.prompt.size());
-  return request.max_tokens < 0 ? room : std::min(room, request.max_tokens);
+  const int32_t room = window - static_cast<int32_t>(request.prompt.size());
+  if (!request.shift) return request.max_tokens < 0 ? room : std::min(room, request.max_tokens);
+  constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
+  return request.max_tokens < 0
+             ? static_cast<int32_t>(std::min(int64_t{window} * kMostWindows, kMax))
+             : request.max_tokens;
 }
 
 }  // namespace
@@ -28,7 +33,8 @@ RunningSequence::RunningSequence(RequestId id, GenerateRequest request, Generate
       callback_(std::move(callback)),
       model_(model),
       prompt_tokens_(static_cast<int32_t>(request_.prompt.size())),
-      max_new_(room_for(request_, context_length)),
+      window_(context_length),
+      max_new_(longest_answer(request_, context_length)),
       sampler_(request_.sampling, model.spec.vocab,
                [&model](int32_t token) { return model.tokenizer->token_bytes(token); }),
       decoder_(model.tokenizer, !request_.show_special),
@@ -92,6 +98,18 @@ void RunningSequence::release_kv() {
 void RunningSequence::preempt() {
   release_kv();
   if (!answering()) adopted_ = 0;
+}
+
+int64_t RunningSequence::shift(Pager& pager) {
+  const int32_t keep = request_.shift->keep;
+  const int32_t kept = keep < 0 ? prompt_tokens_ : std::min(keep, prompt_tokens_);
+  const DroppedTokens dropped = dropped_by_shift(tokens_.size(), static_cast<size_t>(kept));
+  release_kv();
+  const auto first = tokens_.begin() + static_cast<std::ptrdiff_t>(dropped.begin);
+  tokens_.erase(first, first + static_cast<std::ptrdiff_t>(dropped.count));
+  if (speculation_) speculation_->ngrams = NgramProposer();
+  sampler_.go_on_with_next_seed();
+  return start(pager);
 }
 
 // Blocks that a preempted prompt finds again are its own work.

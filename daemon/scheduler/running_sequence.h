@@ -37,8 +37,10 @@ class RunningSequence {
   SequenceSlice::Logits wants(int64_t count) const;
   int64_t tokens() const { return static_cast<int64_t>(tokens_.size()); }
   std::span<const int32_t> history() const { return tokens_; }  // all of them
-  // The most tokens that may follow.
-  int64_t tokens_to_come() const { return std::max(0, max_new_ - generated_); }
+  // The most tokens that may follow before the window is full.
+  int64_t tokens_to_come() const {
+    return std::clamp<int64_t>(max_new_ - generated_, 0, window_ - tokens());
+  }
   int32_t generated() const { return generated_; }
   const GenerateRequest& request() const { return request_; }
   std::span<const ScaledAdapter> adapters() const { return request_.adapters; }
@@ -81,6 +83,13 @@ class RunningSequence {
   // starts anew. The answer does not change: a row's result does not depend on how its prompt was
   // chunked.
   void preempt();
+  // Only a shift gives it room for the next token.
+  bool window_is_full() const { return tokens() == window_; }
+  // Drops tokens as its request wants them dropped (context_shift.h) and starts anew with the
+  // others, as a preempted sequence does: what follows is what a request with these tokens gets,
+  // but that its constraint, its stop strings and mirostat go on. Returns how many of them are
+  // cached.
+  int64_t shift(Pager& pager);
 
   // What its speculation remembers; absent until the scheduler speculates with it.
   std::optional<SequenceSpeculation>& speculation() { return speculation_; }
@@ -120,6 +129,7 @@ class RunningSequence {
   GenerateCallback callback_;
   const Model& model_;
   int32_t prompt_tokens_;
+  int32_t window_;
   int32_t max_new_;
   Sampler sampler_;
   std::optional<AnswerConstraint> constraint_;

@@ -1,5 +1,7 @@
 #include "daemon/scheduler/scheduler.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cmath>
 #include <condition_variable>
@@ -113,6 +115,7 @@ struct Scheduler::Impl {
   void deliver(const Batch& batch, const StepLogits& logits, std::set<RunningSequence*>& done);
   void accept(RunningSequence& s, const StepLogits& logits, int32_t first_row,
               std::set<RunningSequence*>& done);
+  void shift(RunningSequence& s);
   void pool(RunningSequence& s, const StepLogits& logits, int32_t first_row, int32_t rows,
             std::set<RunningSequence*>& done);
   void publish();
@@ -373,15 +376,28 @@ void Scheduler::Impl::accept(RunningSequence& s, const StepLogits& logits, int32
   const auto begin = Clock::now();
   try {
     const auto row = [&](size_t i) { return logits.row(first_row + static_cast<int32_t>(i)); };
-    if (s.accept(row)) done.insert(&s);
+    const bool over = s.accept(row);
+    if (over) done.insert(&s);
     counted.proposed_tokens += static_cast<uint64_t>(proposed);
     counted.accepted_tokens += static_cast<uint64_t>(proposed > 0 ? s.accepted() : 0);
     counted.generated_tokens += static_cast<uint64_t>(s.generated() - before);
     record->accepted(s, begin, s.generated() - before, first, counted);
+    if (!over && s.window_is_full()) shift(s);
   } catch (const Error& e) {  // one sequence's sampler: the others go on
     s.fail(e.what(), e.code());
     done.insert(&s);
   }
+}
+
+// The sequence keeps its place; what is left of it is read again in chunks, as any prompt. Where
+// that takes more blocks than it gave back, because others share those, make_room() sees to it.
+void Scheduler::Impl::shift(RunningSequence& s) {
+  const int64_t before = s.tokens();
+  counted.prefix_hit_tokens += static_cast<uint64_t>(s.shift(engine->pager()));
+  ++counted.context_shifts;
+  record->shifted(s, before - s.tokens());
+  spdlog::info("request id={} shifted: {} of {} tokens dropped, the answer has {}",
+               s.request().name, before - s.tokens(), before, s.generated());
 }
 
 // The sequence's last `rows` computed tokens have these states.

@@ -17,6 +17,7 @@
 #include "core/runtime/engine.h"
 #include "core/runtime/sampler/sampler.h"
 #include "core/runtime/spec/depth_controller.h"
+#include "daemon/scheduler/context_shift.h"
 #include "daemon/scheduler/scheduler_stats.h"
 #include "daemon/telemetry/trace.h"
 
@@ -25,15 +26,17 @@ namespace mlxr {
 struct GenerateRequest {
   std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
-  int32_t max_tokens = -1;        // -1: the rest of the context window
+  int32_t max_tokens = -1;        // -1: the rest of the context window; with a shift, kMostWindows
   std::vector<std::string> stop;  // stop strings; not part of the answer
   bool ignore_eos = false;        // do not stop at the model's stop tokens
   int n_logprobs = -1;            // -1: none; 0: the chosen token's; n: also the n best
   bool show_special = false;      // control tokens appear in the text
   std::shared_ptr<const Constraint> constraint;  // what the answer must fit; null: anything
   FreeParts free_parts;                          // of a constrained chat's answer
-  std::string client;                            // whose request it is: clients are served evenly
-  int32_t priority = 0;                          // higher ones go first, whoever's they are
+  // How the answer goes on where the context window is full; nothing: it ends with kLength.
+  std::optional<ContextShift> shift;
+  std::string client;    // whose request it is: clients are served evenly
+  int32_t priority = 0;  // higher ones go first, whoever's they are
   // From submission to the last token; beyond it the request fails with kTimeout.
   std::optional<std::chrono::milliseconds> timeout;
   std::chrono::milliseconds waited{0};  // of the timeout, before submission: for its model
@@ -85,6 +88,11 @@ enum class SpeculationMode {
   kNgram,  // from what followed the last few tokens earlier in the text
   kDraft,  // from a smaller model with the same vocabulary
 };
+
+// By all answers together in a step. With some dozens of tokens a step is bound by arithmetic on
+// any machine, and one that may be wrong costs what a right one does; and each takes a row of
+// logits.
+inline constexpr int64_t kMostProposed = 64;
 
 struct SpeculationOptions {
   SpeculationMode mode = SpeculationMode::kOff;

@@ -39,7 +39,7 @@ struct SchedulerStats {
   int64_t kv_disk_blocks = 0, kv_disk_bytes = 0;  // kept on disk
   // Since the model was loaded.
   uint64_t steps = 0, requests = 0;
-  uint64_t prompt_tokens = 0;      // computed, those of preempted sequences again
+  uint64_t prompt_tokens = 0;      // computed, those of preempted and shifted sequences again
   uint64_t prefix_hit_tokens = 0;  // not computed, because their KV was found
   uint64_t generated_tokens = 0;
   uint64_t proposed_tokens = 0;      // computed before it was known whether they are right
@@ -50,6 +50,7 @@ struct SchedulerStats {
   uint64_t kv_blocks_dropped = 0;    // not written: the disk was too slow, or failed
   uint64_t kv_blocks_damaged = 0;    // on disk
   uint64_t preemptions = 0, timeouts = 0;
+  uint64_t context_shifts = 0;  // of answers that filled the window and went on
   DurationHistogram step_seconds;
   DurationHistogram queue_seconds;        // from a request's arrival until it gets its place
   DurationHistogram first_token_seconds;  // from its arrival until its first token
@@ -71,6 +72,7 @@ struct SchedulerStats {
     kv_blocks_restored += more.kv_blocks_restored;
     preemptions += more.preemptions;
     timeouts += more.timeouts;
+    context_shifts += more.context_shifts;
     step_seconds.add(more.step_seconds);
     queue_seconds.add(more.queue_seconds);
     first_token_seconds.add(more.first_token_seconds);

@@ -28,8 +28,9 @@ struct ModelSettings {
   std::optional<int32_t> speculation_depth;  // the most tokens that are proposed in a step
   std::optional<bool> pin;                   // it leaves only when somebody unloads it
   std::optional<bool> truncate;              // requests that do not say lose what is too long
-  std::optional<Pooling> pooling;            // of embeddings
-  std::vector<AdapterSettings> adapters;     // their names differ
+  std::optional<bool> shift;              // answers of requests that do not say outgrow the window
+  std::optional<Pooling> pooling;         // of embeddings
+  std::vector<AdapterSettings> adapters;  // their names differ
 };
 
 // `params` with what the settings override.
@@ -56,7 +57,8 @@ struct ServedModelFacts {
   SamplingParams default_sampling;
   MemoryEstimate memory;
   bool pinned = false;
-  bool truncates = false;  // ModelSettings::truncate
+  bool truncates = false;      // ModelSettings::truncate
+  std::optional<bool> shifts;  // ModelSettings::shift
   double load_seconds = 0;
   int64_t loaded_at = 0;  // unix seconds
 };
@@ -74,6 +76,7 @@ class ServedModel {
   AdapterStore& adapters() { return *adapters_; }
   const SamplingParams& default_sampling() const { return facts_.default_sampling; }
   bool truncates() const { return facts_.truncates; }
+  std::optional<bool> shifts() const { return facts_.shifts; }
   LoadedModelInfo info() const;
 
  private:

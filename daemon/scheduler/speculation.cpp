@@ -70,7 +70,7 @@ bool Speculation::pays_together(const Wants& wants, size_t answers) {
 
 void Speculation::propose(std::span<RunningSequence* const> answers, int64_t tokens,
                           int64_t blocks) {
-  const Wants wants = depths(answers, tokens, blocks);
+  const Wants wants = depths(answers, std::min(tokens, kMostProposed), blocks);
   if (drafter_) drafting_ = static_cast<int32_t>(wants.size());
   if (wants.empty() || !pays_together(wants, answers.size())) return;
   if (drafter_) {

@@ -37,7 +37,8 @@ class Speculation {
       : options_(options), drafter_(std::move(drafter)) {}
 
   // Lets each of the answers, which hold KV and have one token to compute, propose as many tokens
-  // as pay; together at most `tokens`, which take at most `blocks` more of the KV arena.
+  // as pay; together at most `tokens` and kMostProposed, which take at most `blocks` more of the KV
+  // arena.
   void propose(std::span<RunningSequence* const> answers, int64_t tokens, int64_t blocks);
   // What a step has shown, which took `seconds`, choosing the tokens included. Answers that are
   // `done` are not looked at.

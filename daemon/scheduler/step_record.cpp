@@ -45,6 +45,11 @@ void StepRecord::preempted(const RunningSequence& s) {
   note(TraceKind::kPreempt, s.trace_number(), now, now, s.tokens(), 0);
 }
 
+void StepRecord::shifted(const RunningSequence& s, int64_t dropped) {
+  const auto now = Clock::now();
+  note(TraceKind::kShift, s.trace_number(), now, now, dropped, 0);
+}
+
 void StepRecord::ended(const RunningSequence& s, SchedulerStats& stats) {
   const auto now = Clock::now();
   const FinishReason reason = s.end().value_or(FinishReason::kError);

@@ -26,6 +26,8 @@ class StepRecord {
   void arrived(RunningSequence& s);
   void placed(RunningSequence& s, SchedulerStats& stats);
   void preempted(const RunningSequence& s);
+  // So many of its tokens were dropped from a full window.
+  void shifted(const RunningSequence& s, int64_t dropped);
   void ended(const RunningSequence& s, SchedulerStats& stats);
 
   // The engine computed this batch from `begin` until `end`.

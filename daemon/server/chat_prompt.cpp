@@ -61,6 +61,32 @@ bool leaves_room(const ChatPrompt& prompt, const openai::ChatRequest& request, i
   return static_cast<int64_t>(prompt.tokens.size()) + std::max<int64_t>(answer, 1) <= window;
 }
 
+// Without its oldest turns, where the request or the model asks for that.
+ChatPrompt truncated_chat_prompt(Services& services, const ServedModel& model,
+                                 const openai::ChatRequest& request, Exchange& exchange) {
+  ChatPrompt prompt = build_chat_prompt(services, model.model(), request);
+  const int64_t window = model.scheduler().context_length();
+  if (!request.truncate.value_or(model.truncates()) || leaves_room(prompt, request, window)) {
+    return prompt;
+  }
+  openai::ChatRequest shorter = request;
+  Truncated rest = truncate_messages(request.messages, [&](const Json& messages) {
+    shorter.messages = messages;
+    return leaves_room(build_chat_prompt(services, model.model(), shorter), request, window);
+  });
+  shorter.messages = std::move(rest.messages);
+  const size_t tokens = prompt.tokens.size();
+  prompt = build_chat_prompt(services, model.model(), shorter);
+  if (rest.dropped == 0) {
+    return prompt;
+  }
+  spdlog::info("request id={} truncated: {} of {} messages dropped, {} of {} prompt tokens left",
+               exchange.record.id, rest.dropped, request.messages.size(), prompt.tokens.size(),
+               tokens);
+  exchange.extra_headers.emplace_back("x-mlxr-truncated-messages", std::to_string(rest.dropped));
+  return prompt;
+}
+
 }  // namespace
 
 AnswerSyntax answer_syntax(const Model& model) {
@@ -96,26 +122,11 @@ ChatPrompt build_chat_prompt(Services& services, const Model& model,
 
 ChatPrompt fitting_chat_prompt(Services& services, const ServedModel& model,
                                const openai::ChatRequest& request, Exchange& exchange) {
-  ChatPrompt prompt = build_chat_prompt(services, model.model(), request);
-  const int64_t window = model.scheduler().context_length();
-  if (!request.truncate.value_or(model.truncates()) || leaves_room(prompt, request, window)) {
-    return prompt;
-  }
-  openai::ChatRequest shorter = request;
-  Truncated rest = truncate_messages(request.messages, [&](const Json& messages) {
-    shorter.messages = messages;
-    return leaves_room(build_chat_prompt(services, model.model(), shorter), request, window);
+  ChatPrompt prompt = truncated_chat_prompt(services, model, request, exchange);
+  prompt.shift = context_shift(model, request.options, [&] {
+    return services.prompts.opening(model.model(), prompt.tokens, request.messages, request.tools,
+                                    request.template_variables);
   });
-  shorter.messages = std::move(rest.messages);
-  const size_t tokens = prompt.tokens.size();
-  prompt = build_chat_prompt(services, model.model(), shorter);
-  if (rest.dropped == 0) {
-    return prompt;
-  }
-  spdlog::info("request id={} truncated: {} of {} messages dropped, {} of {} prompt tokens left",
-               exchange.record.id, rest.dropped, request.messages.size(), prompt.tokens.size(),
-               tokens);
-  exchange.extra_headers.emplace_back("x-mlxr-truncated-messages", std::to_string(rest.dropped));
   return prompt;
 }
 
@@ -141,6 +152,7 @@ void submit_chat(Generation& generation, const openai::ChatRequest& request,
         openai::to_generate_request(options, sampling, request.n_logprobs, prompt.tokens, i);
     choice.constraint = constraint;
     choice.adapters = adapters;
+    choice.shift = prompt.shift;
     choice.free_parts = free_parts_of_chat(model, !request.tools.is_null());
     generation.submit(std::move(choice));
   }

@@ -4,6 +4,7 @@
 
 #include "daemon/server/adapters.h"
 #include "daemon/server/chat_prompt.h"
+#include "daemon/server/context_shift.h"
 #include "daemon/server/fill_in.h"
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/prompt_overflow.h"
@@ -49,11 +50,14 @@ void submit_completion(Services& services, Generation& generation,
     for (const openai::PromptInput& input : request.prompts) {
       const std::vector<int32_t> prompt =
           prompt_tokens(services, model.model(), input, request.suffix);
+      const auto shift = context_shift(
+          model, request.options, [&] { return services.prompts.opening(model.model(), prompt); });
       for (int i = 0; i < request.best_of; ++i) {
         GenerateRequest choice =
             openai::to_generate_request(request.options, sampling, n_logprobs, prompt, i);
         choice.constraint = constraint;
         choice.adapters = adapters;
+        choice.shift = shift;
         generation.submit(std::move(choice));
       }
     }

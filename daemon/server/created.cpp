@@ -61,7 +61,9 @@ openai::ChatRequest with_created(const Services& services, const std::string& mo
   Json body = std::move(request.body);
   add_missing(defaults_of(*created), body);
   body["messages"] = begun_messages(*created, request.messages);
-  return openai::to_chat_request(std::move(body));
+  openai::ChatRequest with = openai::to_chat_request(std::move(body));
+  with.options.shift_by_default = request.options.shift_by_default;
+  return with;
 }
 
 openai::CompletionRequest with_created(const Services& services, const std::string& model,

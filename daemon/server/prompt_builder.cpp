@@ -72,9 +72,8 @@ std::shared_ptr<const PromptBuilder::TokenizerFacts> PromptBuilder::facts_of(
   return facts;
 }
 
-std::vector<int32_t> PromptBuilder::chat(const Model& model, const Json& messages,
-                                         const Json& tools, const Json& template_variables) {
-  check_can_answer(model);
+std::vector<int32_t> PromptBuilder::tokens_of(const Model& model, const Json& messages,
+                                              ChatRenderOptions options) {
   const auto& tokenizer = tokenizer_of(model);
   if (!model.chat_template) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -83,15 +82,64 @@ std::vector<int32_t> PromptBuilder::chat(const Model& model, const Json& message
   }
   const auto facts = facts_of(tokenizer);
   ControlTextGuard guard(facts->control_texts);
-  ChatRenderOptions options;
-  options.tools = guard.hide(tools);
-  options.extra = guard.hide(template_variables);
+  options.tools = guard.hide(options.tools);
+  options.extra = guard.hide(options.extra);
   const std::string text = model.chat_template->render(guard.hide(messages), options);
   std::vector<int32_t> ids;
   for (const ControlTextGuard::Piece& piece : guard.split(text)) {
     append(ids, tokenizer->encode(piece.text, false, !piece.typed));
   }
   return after_bos(facts->bos, std::move(ids));
+}
+
+std::vector<int32_t> PromptBuilder::chat(const Model& model, const Json& messages,
+                                         const Json& tools, const Json& template_variables) {
+  check_can_answer(model);
+  return tokens_of(model, messages,
+                   {.add_generation_prompt = true, .tools = tools, .extra = template_variables});
+}
+
+PromptOpening PromptBuilder::opening(const Model& model, std::span<const int32_t> prompt) {
+  const std::vector<int32_t>& bos = facts_of(tokenizer_of(model))->bos;
+  const bool begins = !bos.empty() && !prompt.empty() && prompt.front() == bos.front();
+  return {.bos = begins ? 1 : 0, .system = begins ? 1 : 0};
+}
+
+// What the prompt has in common with one of its system messages alone. Templates that want more
+// than those get an answer, of which only the first mark may be the same as a question's.
+PromptOpening PromptBuilder::opening(const Model& model, std::span<const int32_t> prompt,
+                                     const Json& messages, const Json& tools,
+                                     const Json& template_variables) {
+  PromptOpening opening = this->opening(model, prompt);
+  Json system = Json::array();
+  for (const Json& message : messages) {
+    if (message.value("role", "") != "system") {
+      break;
+    }
+    system.push_back(message);
+  }
+  const ChatRenderOptions options{
+      .add_generation_prompt = false, .tools = tools, .extra = template_variables};
+  auto common = common_tokens(model, prompt, system, options);
+  if (!common) {
+    system.push_back({{"role", "assistant"}, {"content", ""}});
+    common = common_tokens(model, prompt, system, options);
+  }
+  opening.system = std::max(opening.bos, common.value_or(0));
+  return opening;
+}
+
+// Nothing where the template refuses these messages.
+std::optional<int32_t> PromptBuilder::common_tokens(const Model& model,
+                                                    std::span<const int32_t> prompt,
+                                                    const Json& messages,
+                                                    const ChatRenderOptions& options) {
+  try {
+    const std::vector<int32_t> tokens = tokens_of(model, messages, options);
+    return static_cast<int32_t>(std::ranges::mismatch(prompt, tokens).in1 - prompt.begin());
+  } catch (const Error&) {
+    return std::nullopt;
+  }
 }
 
 std::vector<int32_t> PromptBuilder::raw(const Model& model, const std::string& text) {

@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,13 @@
 #include "core/runtime/model.h"
 
 namespace mlxr {
+
+// Tokens at the beginning of a prompt without which the rest loses its meaning.
+struct PromptOpening {
+  int32_t bos = 0;  // 1: the prompt begins with the beginning-of-text token
+  int32_t system =
+      0;  // that and, of a conversation, what the template makes of its system messages and tools
+};
 
 class PromptBuilder {
  public:
@@ -27,6 +36,13 @@ class PromptBuilder {
   // The text as it is, control tokens included, after BOS where the model wants one.
   std::vector<int32_t> raw(const Model& model, const std::string& text);
 
+  // Of a prompt that one of the above has made, perhaps with more tokens before it or behind; the
+  // second, of a conversation's.
+  PromptOpening opening(const Model& model, std::span<const int32_t> prompt);
+  PromptOpening opening(const Model& model, std::span<const int32_t> prompt,
+                        const nlohmann::ordered_json& messages, const nlohmann::ordered_json& tools,
+                        const nlohmann::ordered_json& template_variables);
+
  private:
   struct TokenizerFacts {
     std::weak_ptr<const Tokenizer> owner;
@@ -34,6 +50,11 @@ class PromptBuilder {
     std::vector<int32_t> bos;                // empty, or the one id
   };
   std::shared_ptr<const TokenizerFacts> facts_of(const std::shared_ptr<const Tokenizer>& tokenizer);
+  std::vector<int32_t> tokens_of(const Model& model, const nlohmann::ordered_json& messages,
+                                 ChatRenderOptions options);
+  std::optional<int32_t> common_tokens(const Model& model, std::span<const int32_t> prompt,
+                                       const nlohmann::ordered_json& messages,
+                                       const ChatRenderOptions& options);
 
   std::mutex mutex_;
   std::map<const Tokenizer*, std::shared_ptr<const TokenizerFacts>> facts_;

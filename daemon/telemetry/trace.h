@@ -19,6 +19,7 @@ enum class TraceKind : uint8_t {
   kDecode,   // its next tokens are computed
   kSample,   // they are chosen, turned into text and sent
   kPreempt,  // it gives its place up (a moment)
+  kShift,    // tokens are dropped from its full window (a moment)
   kFinish,   // it ends (a moment)
   kStep,     // of the engine: everybody's part of one pass
 };

@@ -50,7 +50,7 @@ def test_memory_is_shown(start):
         ask(client, DEMO)
         body = client.get("/mlxr/v1/ps").json()
         memory = body["models"][0]["memory"]
-        parts = ("weight_bytes", "kv_bytes", "activation_bytes", "other_bytes")
+        parts = ("weight_bytes", "kv_bytes", "activation_bytes", "other_bytes", "adapter_bytes")
         assert memory["total_bytes"] == sum(memory[part] for part in parts)
         assert memory["kv_bytes"] == body["models"][0]["kv_bytes"]
         assert memory["weight_bytes"] == body["models"][0]["repacked_bytes"] > 0

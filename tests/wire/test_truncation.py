@@ -118,9 +118,6 @@ def test_ollama(daemon, http):
     assert answer.status_code == 200
     assert int(answer.headers[HEADER]) > 0
     assert client.generate(MODEL, "hi", options={"num_predict": 2}).done
-    refused = http.post("/api/chat", json=body | {"truncate": True, "shift": True})
-    assert refused.status_code == 400
-    assert '"shift"' in refused.json()["error"]
 
 
 def test_a_models_own_choice_holds_for_all_apis(start, tmp_path):

@@ -8,6 +8,17 @@ namespace {
 // Columns of x that a thread takes at once: a has too few rows to be shared out by them.
 constexpr int64_t kChunk = 64;
 
+// Multiplications of first halves that are together done sooner on the caller's thread: a decode
+// step has four such loops a layer, and waking and joining the pool for each costs some
+// microseconds, in which one core multiplies as many numbers that are not in its own cache.
+constexpr int64_t kFewProducts = int64_t{1} << 16;
+
+int64_t products_of(const std::vector<ProductJob>& jobs) {
+  int64_t sum = 0;
+  for (const ProductJob& job : jobs) sum += job.matrix.rows * job.matrix.cols * job.x.columns;
+  return sum;
+}
+
 }  // namespace
 
 void LowRankAddends::compute(const float* x, int64_t k, const std::vector<LowRankTerms>& terms,
@@ -55,7 +66,11 @@ void LowRankAddends::compute(const float* x, int64_t k, const std::vector<LowRan
     }
   }
   first_.push_back(addends_.size());
-  run_products(jobs, threads);
+  if (products_of(jobs) <= kFewProducts) {
+    run_products_here(jobs);
+  } else {
+    run_products(jobs, threads);
+  }
   for (size_t i = 0; i < addends_.size(); ++i) {
     addends_[i].x = view(addends_[i].x.x, addends_[i].x.columns, *seconds[i]);
   }

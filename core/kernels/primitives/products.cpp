@@ -140,6 +140,10 @@ void run_products(const std::vector<ProductJob>& jobs, ThreadPool& threads) {
       });
 }
 
+void run_products_here(const std::vector<ProductJob>& jobs) {
+  for (const ProductJob& job : jobs) run_tile(job, 0, job.matrix.rows, job.out, job.matrix.rows);
+}
+
 void run_gated(const std::vector<GatedJob>& jobs, cpu::Activation f, ThreadPool& threads) {
   each_tile_range(
       jobs, threads, [](const GatedJob& job) { return job.gate.matrix.rows; },

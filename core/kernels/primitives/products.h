@@ -63,6 +63,8 @@ ProductJob product_job(const LinearWeight& weight, ProductInput& input, float* o
 
 // The row tiles of all jobs as one loop, so that threads do not wait between them.
 void run_products(const std::vector<ProductJob>& jobs, ThreadPool& threads);
+// The same bits, on the caller's thread.
+void run_products_here(const std::vector<ProductJob>& jobs);
 void run_gated(const std::vector<GatedJob>& jobs, cpu::Activation f, ThreadPool& threads);
 
 }  // namespace mlxr

@@ -77,6 +77,17 @@ void check_shape(const AdapterFile& file, const WeightView& view, int64_t rows, 
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// The matrix in a format of floats, of which the sizes are known and nothing else.
+Weight outline_of(const WeightView& view) {
+  const QuantFormat format = cpu::is_float(view.format) ? view.format : QuantFormat::kF32;
+  return {.ref = {.format = format,
+                  .rows = view.rows(),
+                  .cols = view.columns(),
+                  .data = nullptr,
+                  .row_stride = row_bytes(format, view.columns())},
+          .owner = nullptr};
+}
+
 // Row of the view that is row `row` of the matrix; null: the same.
 using RowOrder = int64_t (*)(int64_t row, int64_t head_dim);
 
@@ -139,13 +150,17 @@ class Builder {
     weights_.layers.resize(static_cast<size_t>(spec.layers));
   }
 
+  // What add() of the part will take of build()'s memory.
+  int64_t memory_of(const AdapterPart& part) const {
+    place_of(part);
+    const Weight a = outline_of(part.a);
+    Weight b = outline_of(part.b);
+    return bytes_of_a(a) + bytes_of_b(b);
+  }
+
   void add(const AdapterPart& part) {
-    const auto found = places_.find(part.module);
-    if (found == places_.end()) refuse_module(file_, part);
-    const Place& place = found->second;
+    const Place& place = place_of(part);
     const int64_t rank = part.a.rows();
-    check_shape(file_, part.a, rank, place.columns);
-    check_shape(file_, part.b, place.rows, rank);
     const RowOrder order = !permutes_ || !place.rotated ? nullptr
                            : file_.gguf                 ? gguf_row_of_hf
                                                         : hf_row_of_gguf;
@@ -180,6 +195,15 @@ class Builder {
   }
 
  private:
+  const Place& place_of(const AdapterPart& part) const {
+    const auto found = places_.find(part.module);
+    if (found == places_.end()) refuse_module(file_, part);
+    const int64_t rank = part.a.rows();
+    check_shape(file_, part.a, rank, found->second.columns);
+    check_shape(file_, part.b, found->second.rows, rank);
+    return found->second;
+  }
+
   static const TensorNames& names(const Family& family, bool gguf) {
     return gguf ? family.gguf_names : family.hf_names;
   }
@@ -224,6 +248,30 @@ class Builder {
   std::set<std::string> targets_;
 };
 
+AdapterFile read_adapter(const fs::path& path, const ModelSpec& spec) {
+  std::error_code error;
+  if (!fs::exists(path, error)) {
+    throw Error(ErrorCode::kNotFound, "there is no adapter at " + path.string());
+  }
+  const bool folder = fs::is_directory(path, error);
+  const bool in_folder = path.filename() == "adapter_model.safetensors";
+  AdapterFile file = folder      ? read_peft_adapter(path)
+                     : in_folder ? read_peft_adapter(path.parent_path())
+                                 : read_gguf_adapter(path, spec.architecture);
+  if (file.parts.empty()) {
+    throw Error(ErrorCode::kCorruptFile, path.string() + " adapts nothing: it holds no tensors");
+  }
+  return file;
+}
+
+Builder builder_for(const AdapterFile& file, const ModelFacts& facts, const ModelSpec& spec) {
+  const bool gguf_model = facts.format == ModelFormat::kGguf;
+  const std::string where = file.path.string();
+  const Family& family = gguf_model ? family_of_gguf(facts.architecture, where)
+                                    : family_of_hf(facts.architecture, where);
+  return {file, spec, family, gguf_model};
+}
+
 }  // namespace
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -260,24 +308,22 @@ bool is_adapter_path(const fs::path& path) {
   }
 }
 
+AdapterMemory read_adapter_memory(const fs::path& path, const ModelFacts& facts,
+                                  const ModelSpec& spec) {
+  const AdapterFile file = read_adapter(path, spec);
+  const Builder builder = builder_for(file, facts, spec);
+  AdapterMemory memory;
+  for (const AdapterPart& part : file.parts) {
+    memory.bytes += builder.memory_of(part);
+    memory.rank = std::max(memory.rank, static_cast<int32_t>(part.a.rows()));
+  }
+  return memory;
+}
+
 std::shared_ptr<const Adapter> load_adapter(const fs::path& path, const Model& model,
                                             ThreadPool& threads) {
-  std::error_code error;
-  if (!fs::exists(path, error)) {
-    throw Error(ErrorCode::kNotFound, "there is no adapter at " + path.string());
-  }
-  const bool folder = fs::is_directory(path, error);
-  const bool in_folder = path.filename() == "adapter_model.safetensors";
-  const bool gguf_model = model.facts.format == ModelFormat::kGguf;
-  const Family& family = gguf_model ? family_of_gguf(model.facts.architecture, model.path.string())
-                                    : family_of_hf(model.facts.architecture, model.path.string());
-  const AdapterFile file = folder      ? read_peft_adapter(path)
-                           : in_folder ? read_peft_adapter(path.parent_path())
-                                       : read_gguf_adapter(path, model.spec.architecture);
-  if (file.parts.empty()) {
-    throw Error(ErrorCode::kCorruptFile, path.string() + " adapts nothing: it holds no tensors");
-  }
-  Builder builder(file, model.spec, family, gguf_model);
+  const AdapterFile file = read_adapter(path, model.spec);
+  Builder builder = builder_for(file, model.facts, model.spec);
   for (const AdapterPart& part : file.parts) builder.add(part);
   return builder.build(threads);
 }

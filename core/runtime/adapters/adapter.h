@@ -41,6 +41,15 @@ bool is_adapter_path(const std::filesystem::path& path);
 std::shared_ptr<const Adapter> load_adapter(const std::filesystem::path& path, const Model& model,
                                             ThreadPool& threads);
 
+// What an adapter will take, known before it is loaded.
+struct AdapterMemory {
+  int64_t bytes = 0;  // Adapter::bytes
+  int32_t rank = 0;   // the largest
+};
+// For a model of these facts; headers are read, not weights. Throws as load_adapter.
+AdapterMemory read_adapter_memory(const std::filesystem::path& path, const ModelFacts& facts,
+                                  const ModelSpec& spec);
+
 // The salt (kv/kv_sequence.h) of sequences with these adapters: K/V are shared by those that have
 // the same ones, by content, as strongly and in the same order, and the same `cache_salt`.
 std::string kv_salt(const std::string& cache_salt, std::span<const ScaledAdapter> adapters);

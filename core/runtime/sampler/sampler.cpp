@@ -230,6 +230,8 @@ void Sampler::chose(int32_t token) {
   mirostat_mu_ -= params_.mirostat_eta * (surprise - params_.mirostat_tau);
 }
 
+void Sampler::go_on_with_next_seed() { seed_ = next_seed(seed_); }
+
 SampledToken Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
                              int64_t position, int n_top, std::span<const uint32_t> mask) {
   const int32_t token =

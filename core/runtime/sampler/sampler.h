@@ -59,6 +59,9 @@ class Sampler {
                                    int64_t position, std::span<const uint32_t> mask = {});
   void chose(int32_t token);
 
+  // The sequence was cut: what follows has positions that it had before, and gets other numbers.
+  void go_on_with_next_seed();
+
   uint64_t seed() const { return seed_; }
   bool is_greedy() const { return params_.temperature == 0; }
 

@@ -262,7 +262,7 @@ void translate_options(const Fields& fields, bool counting, Json& body) {
   if (limit) {
     body["max_tokens"] = *limit;
   }
-  for (const char* name : {"temperature", "top_p", "top_k", "stream"}) {
+  for (const char* name : {"temperature", "top_p", "top_k", "stream", "context_shift", "n_keep"}) {
     if (const Json* value = fields.value(name)) {
       body[name] = *value;
     }

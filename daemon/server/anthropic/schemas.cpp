@@ -48,8 +48,8 @@ Json messages_request(const std::vector<std::string>& required) {
   schema["properties"]["output_config"]["properties"]["format"] = format;
   schema["properties"]["output_format"] = format;
   const Json shared = openai::options_schema()["properties"];
-  for (const char* name :
-       {"temperature", "top_p", "top_k", "priority", "timeout", "cache_salt", "lora"}) {
+  for (const char* name : {"temperature", "top_p", "top_k", "context_shift", "n_keep", "priority",
+                           "timeout", "cache_salt", "lora"}) {
     schema["properties"][name] = shared[name];
   }
   return schema;

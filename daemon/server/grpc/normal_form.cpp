@@ -161,6 +161,12 @@ void add_options(const v1::AnswerOptions& options, Json& body) {
     body["stop"].push_back(stop);
   }
   body["ignore_eos"] = options.ignore_eos();
+  if (options.has_context_shift()) {
+    body["context_shift"] = options.context_shift();
+  }
+  if (options.has_n_keep()) {
+    body["n_keep"] = options.n_keep();
+  }
   body["skip_special_tokens"] = !options.show_special();
   add_constraint(options, body);
   body["priority"] = -int64_t{options.priority()};  // in the normal form lower numbers go first

@@ -58,7 +58,8 @@ void add_loaded(Json& json, const Services& services, const std::string& name) {
 Json memory_json(const MemoryEstimate& memory) {
   return {{"total_bytes", memory.total()}, {"weight_bytes", memory.weights},
           {"kv_bytes", memory.kv},         {"activation_bytes", memory.activations},
-          {"other_bytes", memory.other},   {"mapped_bytes", memory.mapped}};
+          {"other_bytes", memory.other},   {"adapter_bytes", memory.adapters},
+          {"mapped_bytes", memory.mapped}};
 }
 
 }  // namespace

@@ -94,7 +94,8 @@ Json loaded_model() {
     "memory": {"type": "object", "properties": {
       "total_bytes": {"type": "integer"}, "weight_bytes": {"type": "integer"},
       "kv_bytes": {"type": "integer"}, "activation_bytes": {"type": "integer"},
-      "other_bytes": {"type": "integer"}, "mapped_bytes": {"type": "integer"}}}})",
+      "other_bytes": {"type": "integer"}, "adapter_bytes": {"type": "integer"},
+      "mapped_bytes": {"type": "integer"}}}})",
                     {"name", "context_length", "kv_bytes", "running", "waiting", "loaded_at",
                      "load_seconds", "quantization", "size_bytes", "adapter_bytes", "adapters"});
   schema["properties"]["adapters"] = array_of(adapter());

@@ -24,6 +24,8 @@ const char* name_of(TraceKind kind) {
       return "sample";
     case TraceKind::kPreempt:
       return "preempted";
+    case TraceKind::kShift:
+      return "shifted";
     case TraceKind::kFinish:
       return "finish";
     case TraceKind::kStep:
@@ -66,7 +68,8 @@ Json arguments(const TraceEvent& event) {
 }
 
 Json to_json(const TraceEvent& event) {
-  const bool moment = event.kind == TraceKind::kFinish || event.kind == TraceKind::kPreempt;
+  const bool moment = event.kind == TraceKind::kFinish || event.kind == TraceKind::kPreempt ||
+                      event.kind == TraceKind::kShift;
   Json json{{"name", name_of(event.kind)},
             {"ph", moment ? "i" : "X"},
             {"ts", microseconds(event.begin.time_since_epoch())},

@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 
 // Same meaning, same or another name. The shared reader checks the ranges.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kMapped{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kMapped{{
     {"temperature", "temperature"},
     {"top_k", "top_k"},
     {"top_p", "top_p"},
@@ -33,13 +33,14 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kMapped{
     {"mirostat_eta", "mirostat_eta"},
     {"logit_bias", "logit_bias"},
     {"ignore_eos", "ignore_eos"},
+    {"num_keep", "n_keep"},
 }};
 
 // They say how a runner uses the machine; here the daemon's settings do. num_ctx too: a model's
 // window is fixed when it is loaded, and never changes by a request.
-constexpr std::array<std::string_view, 14> kOfTheRunner{
-    "num_ctx", "num_keep", "num_batch",  "num_gpu",    "main_gpu", "num_thread", "use_mmap",
-    "f16_kv",  "numa",     "logits_all", "vocab_only", "low_vram", "use_mlock",  "num_gqa"};
+constexpr std::array<std::string_view, 13> kOfTheRunner{
+    "num_ctx", "num_batch",  "num_gpu",    "main_gpu", "num_thread", "use_mmap", "f16_kv",
+    "numa",    "logits_all", "vocab_only", "low_vram", "use_mlock",  "num_gqa"};
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
   throw bad_field("options." + name, "\"options." + name + "\" " + why, "unsupported_parameter");
@@ -52,10 +53,12 @@ void translate_option(const std::string& name, const Json& value, const Fields& 
   if (mapped != kMapped.end()) {
     body[std::string(mapped->second)] = value;
   } else if (name == "num_predict") {
-    // Zero and less: no limit.
+    // Zero and less: no limit; -2: but the window's.
     const int64_t limit = options.integer(name, -2, kMaxInt).value_or(-1);
     if (limit > 0) {
       body["max_tokens"] = limit;
+    } else if (limit == -2) {
+      body["context_shift"] = false;
     }
   } else if (name == "tfs_z") {
     if (options.number(name, 0, 1).value_or(1) != 1) {

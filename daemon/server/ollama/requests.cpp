@@ -84,11 +84,8 @@ void read_shared(const Fields& fields, ChatRequest& request, Json& body) {
   if (const auto truncate = fields.boolean("truncate")) {
     body["truncation"] = *truncate ? "auto" : "disabled";
   }
-  if (fields.boolean("shift").value_or(false)) {
-    throw bad_field("shift",
-                    "\"shift\": true is not supported: where the context window is full, an answer "
-                    "ends with done_reason \"length\"; leave it out",
-                    "unsupported_parameter");
+  if (const auto shift = fields.boolean("shift")) {
+    body["context_shift"] = *shift;
   }
   translate_think(fields, request, body);
 }
@@ -120,12 +117,15 @@ Json as_messages(const Fields& fields, const std::string& prompt) {
   return messages;
 }
 
-// A request that only loads has no messages to check.
+// A request that only loads has no messages to check. Ollama's clients expect that an answer does
+// not end where the window is full.
 openai::ChatRequest to_normal_form(Json body, bool loads_only) {
   if (loads_only) {
     body["messages"] = Json::array({{{"role", "user"}, {"content", ""}}});
   }
-  return openai::to_chat_request(std::move(body));
+  openai::ChatRequest request = openai::to_chat_request(std::move(body));
+  request.options.shift_by_default = true;
+  return request;
 }
 
 }  // namespace

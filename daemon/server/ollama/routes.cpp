@@ -115,6 +115,7 @@ void check_context(const std::vector<int32_t>& context, const Model& model) {
 ChatPrompt generate_prompt(Services& services, const ServedModel& served,
                            const GenerateRequest& request, Exchange& exchange) {
   const Model& model = served.model();
+  const openai::RequestOptions& options = request.base.chat.options;
   ChatPrompt prompt;
   if (!request.suffix.empty()) {
     prompt.tokens = fill_in_prompt(model, request.prompt, request.suffix);
@@ -124,10 +125,14 @@ ChatPrompt generate_prompt(Services& services, const ServedModel& served,
     check_abilities(model, request.base);
     prompt = fitting_chat_prompt(services, served, request.base.chat, exchange);
   }
-  prompt.rules.stop = request.base.chat.options.stop;
+  prompt.rules.stop = options.stop;
   prompt.rules.tokenizer = model.tokenizer;
   check_context(request.context, model);
   prompt.tokens.insert(prompt.tokens.begin(), request.context.begin(), request.context.end());
+  if (!prompt.shift || !request.context.empty()) {
+    prompt.shift = context_shift(served, options,
+                                 [&] { return services.prompts.opening(model, prompt.tokens); });
+  }
   return prompt;
 }
 

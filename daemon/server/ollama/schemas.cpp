@@ -15,7 +15,7 @@ Json shared_request() {
     "name": {"type": "string"},
     "stream": {"type": "boolean"},
     "truncate": {"type": "boolean"},
-    "shift": {"enum": [false, null]},
+    "shift": {"type": "boolean"},
     "format": {"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]},
     "keep_alive": {"anyOf": [{"type": "number"},
       {"type": "string", "pattern": "^-?([0-9]+(\\.[0-9]+)?(h|m|s|ms))+$"}]},

@@ -167,6 +167,14 @@ void read_logit_bias(const Fields& fields, SamplingParams& params) {
   }
 }
 
+// "n_keep" is llama-server's.
+void read_shift(const Fields& fields, RequestOptions& options) {
+  options.shift = fields.boolean("context_shift");
+  if (const auto keep = fields.integer("n_keep", -1, kMaxInt)) {
+    options.keep = static_cast<int32_t>(*keep);
+  }
+}
+
 }  // namespace
 
 // "service_tier" is OpenAI's word; "priority" is vLLM's, where lower numbers go first.
@@ -201,6 +209,7 @@ RequestOptions read_options(const Fields& fields) {
     options.adapters = read_adapters(*adapters, "lora");
   }
   options.show_special = !fields.boolean("skip_special_tokens").value_or(true);
+  read_shift(fields, options);
   SamplingParams scratch;
   apply_sampling(fields, scratch);
   return options;
@@ -273,6 +282,7 @@ Json options_schema() {
       {"type": "array", "items": {"type": "string", "minLength": 1}}]},
     "ignore_eos": {"type": "boolean"},
     "skip_special_tokens": {"type": "boolean"},
+    "context_shift": {"type": "boolean"},
     "modalities": {"type": "array", "items": {"const": "text"}, "minItems": 1, "maxItems": 1},
     "logit_bias": {"type": "object", "propertyNames": {"pattern": "^[0-9]+$"},
       "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
@@ -286,6 +296,7 @@ Json options_schema() {
   add("max_tokens", integer_schema(1, kMaxInt));
   add("max_completion_tokens", integer_schema(1, kMaxInt));
   add("lora", adapters_schema());
+  add("n_keep", integer_schema(-1, kMaxInt));
   add("seed",
       integer_schema(std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
   for (const NumberField& field : kNumbers) {

@@ -31,6 +31,11 @@ struct RequestOptions {
   std::optional<std::chrono::milliseconds> timeout;
   std::string cache_salt;
   std::optional<std::vector<AdapterChoice>> adapters;  // nothing: the model's defaults
+  // Where the context window is full, the answer goes on without the oldest tokens. Nothing: as the
+  // model's settings say, and where they do not either, as clients of the API expect.
+  std::optional<bool> shift;
+  bool shift_by_default = false;
+  std::optional<int32_t> keep;  // of the prompt's tokens, then; -1: all
 };
 
 // Throws RequestError naming the field.

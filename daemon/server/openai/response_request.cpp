@@ -17,11 +17,11 @@ constexpr const char* kUnsupported = "unsupported_parameter";
 constexpr size_t kMaxMetadata = 16;
 
 // Fields of a chat that mean the same here, this server's own ones included.
-constexpr std::array<const char*, 16> kOfAChat{
-    "model",     "temperature",    "top_p",      "top_logprobs",        "stream",
-    "seed",      "top_k",          "min_p",      "presence_penalty",    "frequency_penalty",
-    "stop",      "repeat_penalty", "ignore_eos", "parallel_tool_calls", "service_tier",
-    "truncation"};
+constexpr std::array<const char*, 18> kOfAChat{
+    "model",      "temperature",    "top_p",      "top_logprobs",        "stream",
+    "seed",       "top_k",          "min_p",      "presence_penalty",    "frequency_penalty",
+    "stop",       "repeat_penalty", "ignore_eos", "parallel_tool_calls", "service_tier",
+    "truncation", "context_shift",  "n_keep"};
 
 [[noreturn]] void wrong(const std::string& path, const std::string& what,
                         const std::string& code = "") {

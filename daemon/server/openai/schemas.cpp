@@ -141,7 +141,8 @@ Json response_request() {
   properties["top_logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
   for (const char* name :
        {"temperature", "top_p", "seed", "top_k", "min_p", "presence_penalty", "frequency_penalty",
-        "stop", "repeat_penalty", "ignore_eos", "priority", "timeout", "cache_salt", "lora"}) {
+        "stop", "repeat_penalty", "ignore_eos", "context_shift", "n_keep", "priority", "timeout",
+        "cache_salt", "lora"}) {
     properties[name] = shared[name];
   }
   return schema;

@@ -9,22 +9,10 @@
 #include "tests/daemon/scheduler/hash_engine.h"
 #include "tests/daemon/scheduler/tiny_model.h"
 
-namespace mlxr {
+namespace mlxr::testing {
 namespace {
 
-using testing::Answer;
-using testing::expected_tokens;
-using testing::Gate;
-using testing::greedy_request;
-using testing::HashEngine;
-using testing::HashEngineOptions;
-using testing::Ids;
-using testing::random_prompt;
 using Logits = SequenceSlice::Logits;
-
-std::unique_ptr<StepEngine> engine(HashEngineOptions options) {
-  return std::make_unique<HashEngine>(std::move(options));
-}
 
 GenerateRequest pooled(Ids text, Pooling pooling) {
   GenerateRequest r;
@@ -37,7 +25,7 @@ GenerateRequest pooled(Ids text, Pooling pooling) {
 std::vector<float> expected_vector(const Ids& text, Pooling pooling) {
   Pooler pooler(pooling);
   for (size_t t = 0; t < text.size(); ++t) {
-    pooler.add(static_cast<int64_t>(t), testing::state_after(std::span(text).first(t + 1)));
+    pooler.add(static_cast<int64_t>(t), state_after(std::span(text).first(t + 1)));
   }
   return pooler.result();
 }
@@ -46,7 +34,7 @@ TEST(Embedding, TextsAmongAnswersGetTheirOwnVectors) {
   constexpr Pooling kAll[] = {Pooling::kMean, Pooling::kCls, Pooling::kLast};
   std::mt19937 random(1);
   for (int32_t blocks : {100, 26}) {  // of the few, a text takes most
-    Scheduler scheduler(engine({.blocks = blocks}), {.max_batch_tokens = 24});
+    Scheduler scheduler(hash_engine({.blocks = blocks}), {.max_batch_tokens = 24});
     std::vector<Ids> prompts;
     for (int i = 0; i < 60; ++i) {
       prompts.push_back(random_prompt(random, 1 + static_cast<int>(random() % 390)));
@@ -70,7 +58,7 @@ TEST(Embedding, TextsAmongAnswersGetTheirOwnVectors) {
       EXPECT_EQ(end.usage.prompt_tokens, static_cast<int32_t>(prompts[i].size()));
       EXPECT_EQ(end.usage.generated_tokens, 0);
     }
-    testing::wait_for_free_blocks(scheduler);
+    wait_for_free_blocks(scheduler);
   }
 }
 
@@ -78,13 +66,13 @@ TEST(Embedding, TextsAmongAnswersGetTheirOwnVectors) {
 TEST(Embedding, LeavesNothingBehind) {
   std::mt19937 random(2);
   const Ids text = random_prompt(random, 100);
-  Scheduler scheduler(engine({}), {.max_batch_tokens = 64});
+  Scheduler scheduler(hash_engine({}), {.max_batch_tokens = 64});
   Answer first, second;
   scheduler.submit(pooled(text, Pooling::kMean), first.callback());
   scheduler.submit(pooled(text, Pooling::kMean), second.callback());
   EXPECT_EQ(first.wait().vector, expected_vector(text, Pooling::kMean));
   EXPECT_EQ(second.wait().vector, first.wait().vector);
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   EXPECT_EQ(scheduler.stats().kv_blocks_cached, 0);
   EXPECT_EQ(scheduler.stats().prefix_hit_tokens, 0u);
   EXPECT_EQ(scheduler.stats().prompt_tokens, 200u);
@@ -99,7 +87,7 @@ TEST(Embedding, LeavesNothingBehind) {
 TEST(Embedding, IsCancelledInTheMiddleOfItsText) {
   std::mt19937 random(3);
   Gate gate;
-  Scheduler scheduler(engine({.before_step = gate.hook()}), {.max_batch_tokens = 16});
+  Scheduler scheduler(hash_engine({.before_step = gate.hook()}), {.max_batch_tokens = 16});
   Answer gone, other;
   const Ids text = random_prompt(random, 300);
   const RequestId id = scheduler.submit(pooled(text, Pooling::kMean), gone.callback());
@@ -110,24 +98,24 @@ TEST(Embedding, IsCancelledInTheMiddleOfItsText) {
   EXPECT_EQ(gone.wait().reason, FinishReason::kCancelled);
   EXPECT_TRUE(gone.wait().vector.empty());
   EXPECT_EQ(other.wait().vector, expected_vector(text, Pooling::kMean));
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
 }
 
 TEST(Embedding, HasADeadline) {
   std::mt19937 random(4);
-  Scheduler scheduler(engine({.step = 0.01}), {.max_batch_tokens = 16});
+  Scheduler scheduler(hash_engine({.step = 0.01}), {.max_batch_tokens = 16});
   GenerateRequest r = pooled(random_prompt(random, 300), Pooling::kMean);
   r.timeout = std::chrono::milliseconds(55);  // 6 steps of 19
   Answer late;
   scheduler.submit(r, late.callback());
   EXPECT_EQ(late.wait().error_code, ErrorCode::kTimeout);
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   EXPECT_LE(scheduler.stats().steps, 8u);
 }
 
 TEST(Embedding, FillsTheWindowAndNoMore) {
   std::mt19937 random(5);
-  Scheduler scheduler(engine({}), {});
+  Scheduler scheduler(hash_engine({}), {});
   Answer whole, unused;
   const Ids text = random_prompt(random, 400);
   scheduler.submit(pooled(text, Pooling::kLast), whole.callback());
@@ -162,7 +150,7 @@ TEST(Embedding, AnswersGoOnWithinTheTargetWhileALongTextIsRead) {
     }
     if (answers > 0 && step > 20) seconds.push_back(0.01 + 0.001 * static_cast<double>(tokens));
   });
-  Scheduler scheduler(engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
   self = &scheduler;
   Answer answer;
   GenerateRequest r = greedy_request(random_prompt(random, 30), 200);
@@ -192,7 +180,7 @@ TEST(EncoderScheduler, ReadsTextsWholeAndSeveralInAStep) {
   };
   options.before_step =
       gate.hook([&](int32_t, std::span<const SequenceSlice> slices) { note(slices); });
-  Scheduler scheduler(engine(options), {.max_batch_tokens = 64});
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 64});
   const std::vector<size_t> lengths{10, 20, 30, 40, 300, 1, 60};
   std::vector<Answer> answers(lengths.size());
   std::vector<Ids> texts;
@@ -208,11 +196,11 @@ TEST(EncoderScheduler, ReadsTextsWholeAndSeveralInAStep) {
   // 300 tokens are more than a step's, so they have one of their own.
   const std::vector<std::vector<size_t>> expected{{20, 30, 1}, {40}, {300}, {60}};
   EXPECT_EQ(steps, expected);
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
 }
 
 TEST(EncoderScheduler, RefusesAnswersAndWrongTokenTypes) {
-  Scheduler scheduler(engine({.encoder = true}), {});
+  Scheduler scheduler(hash_engine({.encoder = true}), {});
   Answer unused, typed;
   try {
     scheduler.submit(greedy_request({1, 2, 3}, 5), unused.callback());
@@ -239,7 +227,7 @@ TEST(Embedding, ARealModelGivesTheBitsOfOneStep) {
     return random_prompt(random, 150);
   }();
   const auto alone = [&](Pooling pooling) {
-    const auto one = testing::tiny_engine(40, KvType::kF16, 1);
+    const auto one = tiny_engine(40, KvType::kF16, 1);
     KvSequence kv = one->new_sequence();
     const SequenceSlice slice{.kv = &kv, .tokens = text, .logits = Logits::kAllStates};
     const StepLogits states = one->step(std::span(&slice, 1));
@@ -247,7 +235,7 @@ TEST(Embedding, ARealModelGivesTheBitsOfOneStep) {
     for (int32_t t = 0; t < states.state_rows(); ++t) pooler.add(t, states.state(t));
     return pooler.result();
   };
-  Scheduler scheduler(testing::tiny_engine(40, KvType::kF16, 2), {.max_batch_tokens = 37});
+  Scheduler scheduler(tiny_engine(40, KvType::kF16, 2), {.max_batch_tokens = 37});
   Answer mean, last, answer;
   scheduler.submit(greedy_request({5, 6, 7, 8}, 100), answer.callback());
   scheduler.submit(pooled(text, Pooling::kMean), mean.callback());
@@ -255,8 +243,8 @@ TEST(Embedding, ARealModelGivesTheBitsOfOneStep) {
   EXPECT_EQ(mean.wait().vector, alone(Pooling::kMean));
   EXPECT_EQ(last.wait().vector, alone(Pooling::kLast));
   answer.wait();
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
 }
 
 }  // namespace
-}  // namespace mlxr
+}  // namespace mlxr::testing

@@ -24,6 +24,7 @@
 #include "daemon/scheduler/step_engine.h"
 #include "mlx/array.h"
 #include "tests/core/runtime/kv/block_memory.h"
+#include "tests/daemon/scheduler/collected_answer.h"
 
 namespace mlxr::testing {
 
@@ -76,10 +77,14 @@ inline std::vector<float> state_after(std::span<const int32_t> tokens) {
 
 // What the hash engine must answer, computed without a scheduler.
 inline Ids expected_tokens(const Ids& prompt, int32_t max_tokens, int32_t context,
-                           bool ignore_eos = false, HashText text = HashText::kRandom) {
+                           bool ignore_eos = false, HashText text = HashText::kRandom,
+                           std::optional<ContextShift> shift = {}) {
   Ids all = prompt, out;
-  while (static_cast<int32_t>(out.size()) < max_tokens &&
-         static_cast<int32_t>(all.size()) < context) {
+  while (static_cast<int32_t>(out.size()) < max_tokens) {
+    if (static_cast<int32_t>(all.size()) == context) {
+      if (!shift) break;
+      all = shifted(all, prompt.size(), *shift);
+    }
     const int32_t token = next_token(all, text);
     if (token == kStopToken && !ignore_eos) break;
     all.push_back(token);
@@ -212,5 +217,9 @@ class HashEngine : public StepEngine {
   int32_t steps_ = 0;
   std::chrono::steady_clock::time_point now_{};
 };
+
+inline std::unique_ptr<StepEngine> hash_engine(HashEngineOptions options) {
+  return std::make_unique<HashEngine>(std::move(options));
+}
 
 }  // namespace mlxr::testing

@@ -79,11 +79,33 @@ class FakeLoader : public ModelLoader {
   }
   void fail_next() { fail_ = true; }
 
-  MemoryEstimate estimate(const ModelEntry& entry, const ModelSettings&) const override {
-    return {.weights = 0, .kv = sizes_.at(entry.name), .activations = 0, .other = 0, .mapped = 7};
+  std::unique_ptr<Opened> open(const ModelEntry& entry, const ModelSettings& settings) override {
+    return std::make_unique<FakeOpened>(*this, entry, settings);
   }
+
+ private:
+  struct FakeOpened : Opened {
+    FakeOpened(FakeLoader& of, ModelEntry its_entry, ModelSettings its_settings)
+        : loader(of),
+          entry(std::move(its_entry)),
+          settings(std::move(its_settings)),
+          size{.weights = 0,
+               .kv = loader.sizes_.at(entry.name),
+               .activations = 0,
+               .other = 0,
+               .adapters = 0,
+               .mapped = 7} {}
+    const MemoryEstimate& estimate() const override { return size; }
+    std::shared_ptr<ServedModel> load() override { return loader.load(entry, settings, size); }
+
+    FakeLoader& loader;
+    const ModelEntry entry;
+    const ModelSettings settings;
+    const MemoryEstimate size;
+  };
+
   std::shared_ptr<ServedModel> load(const ModelEntry& entry, const ModelSettings& settings,
-                                    const MemoryEstimate& estimate) override {
+                                    const MemoryEstimate& estimate) {
     {
       std::unique_lock lock(mutex_);
       ++begun_[entry.name];
@@ -101,11 +123,11 @@ class FakeLoader : public ModelLoader {
                                                           .memory = estimate,
                                                           .pinned = settings.pin.value_or(false),
                                                           .truncates = false,
+                                                          .shifts = {},
                                                           .load_seconds = 0,
                                                           .loaded_at = 0});
   }
 
- private:
   const std::map<std::string, int64_t> sizes_;
   Memory& memory_;
   std::mutex mutex_;

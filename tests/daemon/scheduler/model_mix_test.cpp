@@ -1,12 +1,13 @@
 // The scheduler on a real, tiny model: random mixes of arrivals, lengths, common prefixes,
-// samplers, adapters, cancels, speculation and arenas that force eviction and preemption, against
-// the answer of one sequence alone.
+// samplers, adapters, cancels, speculation, shifts and arenas that force eviction and preemption,
+// against the answer of one sequence alone.
 #include <gtest/gtest.h>
 
 #include <map>
 #include <random>
 #include <thread>
 
+#include "core/runtime/sampler/random.h"
 #include "daemon/scheduler/scheduler.h"
 #include "daemon/scheduler/step_engine.h"
 #include "tests/daemon/scheduler/collected_answer.h"
@@ -46,17 +47,25 @@ Ids alone(const GenerateRequest& request, KvType type) {
   std::unique_ptr<Engine>& engine_of_type = engines[type];
   if (!engine_of_type) engine_of_type = tiny_engine(kContext / kBlockTokens, type, 1);
   KvSequence kv = engine_of_type->new_sequence();
-  Sampler sampler(request.sampling, tiny_model()->spec.vocab);
+  SamplingParams sampling = request.sampling;
+  Sampler sampler(sampling, tiny_model()->spec.vocab);
   Ids all = request.prompt, answer;
-  while (static_cast<int32_t>(answer.size()) < request.max_tokens &&
-         static_cast<int32_t>(all.size()) < kContext) {
+  while (static_cast<int32_t>(answer.size()) < request.max_tokens) {
+    if (static_cast<int32_t>(all.size()) == kContext) {
+      if (!request.shift) break;
+      all = testing::shifted(all, request.prompt.size(), *request.shift);
+      kv = engine_of_type->new_sequence();
+      sampling.seed = next_seed(*sampling.seed);
+      sampler = Sampler(sampling, tiny_model()->spec.vocab);
+    }
     const SequenceSlice slice{.kv = &kv,
                               .tokens = std::span(all).subspan(static_cast<size_t>(kv.length())),
                               .adapters = request.adapters};
     const StepLogits logits = engine_of_type->step(std::span(&slice, 1));
     const int32_t token =
         sampler.sample(logits.row(0), all, static_cast<int64_t>(all.size())).token;
-    if (std::ranges::count(tiny_model()->stop_tokens, token) > 0) break;
+    const bool ends = std::ranges::count(tiny_model()->stop_tokens, token) > 0;
+    if (ends && !request.ignore_eos) break;
     all.push_back(token);
     answer.push_back(token);
   }
@@ -112,6 +121,11 @@ TEST_P(ModelMix, AnswersAsAloneAndLeaksNoBlock) {
       c->request.prompt.insert(c->request.prompt.end(), rest.begin(), rest.end());
       c->request.max_tokens = below(60);
     }
+    if (below(3) == 0) {
+      c->request.shift = ContextShift{below(160) - 1};
+      c->request.ignore_eos = true;
+      c->request.max_tokens = below(400);
+    }
     c->request.adapters = adapters[random() % adapters.size()];
     c->request.sampling.temperature = below(2) == 0 ? 0.0f : 0.9f;
     c->request.sampling.seed = random();
@@ -137,6 +151,7 @@ TEST_P(ModelMix, AnswersAsAloneAndLeaksNoBlock) {
   }
   testing::wait_for_free_blocks(scheduler);
   EXPECT_GT(scheduler.stats().prefix_hit_tokens, 0u);
+  EXPECT_GT(scheduler.stats().context_shifts, 0u);
   // Whether proposing pays is measured in this machine's time: a loaded one may never find it so.
   if (options.speculation.mode == SpeculationMode::kOff) {
     EXPECT_EQ(scheduler.stats().proposed_tokens, 0u);

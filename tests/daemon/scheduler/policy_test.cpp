@@ -10,21 +10,8 @@
 #include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/daemon/scheduler/hash_engine.h"
 
-namespace mlxr {
+namespace mlxr::testing {
 namespace {
-
-using testing::Answer;
-using testing::expected_tokens;
-using testing::Gate;
-using testing::greedy_request;
-using testing::HashEngine;
-using testing::HashEngineOptions;
-using testing::Ids;
-using testing::random_prompt;
-
-std::unique_ptr<StepEngine> engine(HashEngineOptions options) {
-  return std::make_unique<HashEngine>(std::move(options));
-}
 
 GenerateRequest request(Ids prompt, int32_t max_tokens) {
   GenerateRequest r = greedy_request(std::move(prompt), max_tokens);
@@ -69,7 +56,7 @@ TEST(Policy, ALongPromptHoldsRunningAnswersUpNoLongerThanTheTarget) {
     if (step == 20) self->submit(request(prompt, 5), long_answer.callback());
     timeline.record(slices);
   });
-  Scheduler scheduler(engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
   self = &scheduler;
   std::vector<Answer> answers(4);
   for (Answer& answer : answers) {
@@ -93,12 +80,48 @@ TEST(Policy, ALongPromptHoldsRunningAnswersUpNoLongerThanTheTarget) {
   EXPECT_EQ(long_answer.tokens(), expected_tokens(prompt, 5, 8000, true));
 }
 
+TEST(Policy, AShiftHoldsTheOthersUpNoLongerThanTheTarget) {
+  std::mt19937 random(10);
+  Timeline timeline;
+  Gate gate;
+  HashEngineOptions options = Timeline::engine_options();
+  options.context = 1024;
+  options.before_step =
+      gate.hook([&](int32_t, std::span<const SequenceSlice> slices) { timeline.record(slices); });
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
+  std::vector<Answer> answers(4);
+  for (Answer& answer : answers) {
+    scheduler.submit(request(random_prompt(random, 30), 800), answer.callback());
+  }
+  const Ids prompt = random_prompt(random, 900);
+  GenerateRequest r = request(prompt, 400);
+  r.shift = ContextShift{100};
+  Answer shifting;
+  scheduler.submit(r, shifting.callback());
+  gate.open();
+  shifting.wait();
+  for (Answer& answer : answers) EXPECT_EQ(answer.wait().usage.generated_tokens, 800);
+  EXPECT_EQ(shifting.tokens(),
+            expected_tokens(prompt, 400, 1024, true, HashText::kRandom, ContextShift{100}));
+  EXPECT_EQ(scheduler.stats().context_shifts, 1u);
+  double longest = 0;
+  int64_t tokens = 0;
+  for (const Timeline::Step& step : timeline.steps) {
+    if (step.answers < 4 || step.tokens <= 5) continue;
+    longest = std::max(longest, step.seconds);
+    tokens += step.tokens - 4;
+  }
+  // 562 tokens are left, of which 96 are found.
+  EXPECT_GE(tokens, 466);
+  EXPECT_LE(longest, 0.088) << "the target is 80 ms";
+}
+
 TEST(Policy, APromptAloneTakesTheWholeBatch) {
   std::mt19937 random(2);
   Timeline timeline;
   HashEngineOptions options = Timeline::engine_options();
   options.before_step = [&](int32_t, std::span<const SequenceSlice> s) { timeline.record(s); };
-  Scheduler scheduler(engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
   Answer answer;
   scheduler.submit(request(random_prompt(random, 2048), 1), answer.callback());
   answer.wait();
@@ -125,7 +148,7 @@ TEST(Policy, AShortPromptDoesNotWaitForTheEndOfALongOne) {
       if (brief_seen == 0) lengthy_left_at_brief = 3000 - slice.kv->length();
     }
   });
-  Scheduler scheduler(engine(options), {});
+  Scheduler scheduler(hash_engine(options), {});
   self = &scheduler;
   scheduler.submit(request(random_prompt(random, 30), 200), running.callback());
   gate.open();
@@ -146,7 +169,8 @@ struct Item {
 std::vector<size_t> order_of(const std::vector<Item>& items) {
   std::mt19937 random(4);
   Gate gate;
-  Scheduler scheduler(engine({.context = 400, .before_step = gate.hook()}), {.max_sequences = 1});
+  Scheduler scheduler(hash_engine({.context = 400, .before_step = gate.hook()}),
+                      {.max_sequences = 1});
   Answer opener;
   scheduler.submit(request({5}, 1), opener.callback());
   gate.wait();
@@ -195,7 +219,7 @@ TEST(Policy, AHigherPriorityTakesARunningPlaceAndTheOtherLosesNothing) {
     });
   };
   Gate gate;
-  Scheduler scheduler(engine({.before_step = gate.hook(arrive)}), {.max_sequences = 1});
+  Scheduler scheduler(hash_engine({.before_step = gate.hook(arrive)}), {.max_sequences = 1});
   self = &scheduler;
   scheduler.submit(request(low_prompt, 100), [&, forward = low.callback()](GenerateEvent&& event) {
     if (event.final) low_at = ++order;
@@ -213,7 +237,8 @@ TEST(Policy, AHigherPriorityTakesARunningPlaceAndTheOtherLosesNothing) {
 TEST(Policy, ARequestBeyondItsTimeoutFailsAndFreesItsPlace) {
   std::mt19937 random(6);
   Gate gate;
-  Scheduler scheduler(engine({.step = 0.01, .before_step = gate.hook()}), {.max_sequences = 1});
+  Scheduler scheduler(hash_engine({.step = 0.01, .before_step = gate.hook()}),
+                      {.max_sequences = 1});
   GenerateRequest r = request(random_prompt(random, 20), 300);
   r.timeout = std::chrono::milliseconds(205);  // 21 steps
   Answer running, waiting, patient;
@@ -231,7 +256,7 @@ TEST(Policy, ARequestBeyondItsTimeoutFailsAndFreesItsPlace) {
   EXPECT_NEAR(static_cast<double>(running.tokens().size()), 21, 1);
   EXPECT_TRUE(waiting.tokens().empty());
   EXPECT_EQ(patient.wait().reason, FinishReason::kLength);
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   EXPECT_EQ(scheduler.stats().timeouts, 2u);
 }
 
@@ -252,7 +277,7 @@ TEST(Policy, AFullQueueSaysWhenToComeBack) {
       advice.push_back(full.retry_after());
     }
   };
-  Scheduler scheduler(engine({.step = 1, .before_step = arrive}),
+  Scheduler scheduler(hash_engine({.step = 1, .before_step = arrive}),
                       {.max_sequences = 1, .max_queue = 20});
   self = &scheduler;
   Answer first;
@@ -266,13 +291,13 @@ TEST(Policy, AFullQueueSaysWhenToComeBack) {
 
 TEST(Policy, StatisticsAddUp) {
   std::mt19937 random(8);
-  Scheduler scheduler(engine({.step = 0.03}), {});
+  Scheduler scheduler(hash_engine({.step = 0.03}), {});
   const Ids prompt = random_prompt(random, 100);
   for (int i = 0; i < 2; ++i) {
     Answer answer;
     scheduler.submit(request(prompt, 10), answer.callback());
     answer.wait();
-    testing::wait_for_free_blocks(scheduler);
+    wait_for_free_blocks(scheduler);
   }
   const SchedulerStats stats = scheduler.stats();
   EXPECT_EQ(stats.requests, 2u);
@@ -322,4 +347,4 @@ TEST(StepCost, NeverCountsOnANegativeCost) {
 }
 
 }  // namespace
-}  // namespace mlxr
+}  // namespace mlxr::testing

@@ -8,20 +8,8 @@
 #include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/daemon/scheduler/hash_engine.h"
 
-namespace mlxr {
+namespace mlxr::testing {
 namespace {
-
-using testing::Answer;
-using testing::expected_tokens;
-using testing::greedy_request;
-using testing::HashEngine;
-using testing::HashEngineOptions;
-using testing::Ids;
-using testing::random_prompt;
-
-std::unique_ptr<StepEngine> engine(HashEngineOptions options) {
-  return std::make_unique<HashEngine>(std::move(options));
-}
 
 GenerateRequest request(Ids prompt, int32_t max_tokens) {
   GenerateRequest r = greedy_request(std::move(prompt), max_tokens);
@@ -35,7 +23,7 @@ Ids operator+(Ids a, const Ids& b) {
 }
 
 TEST(PrefixReuse, AGrowingChatComputesItsNewTokensOnly) {
-  Scheduler scheduler(engine({.context = 1000}), {});
+  Scheduler scheduler(hash_engine({.context = 1000}), {});
   std::mt19937 random(1);
   Ids chat = random_prompt(random, 100);
   int64_t stored = 0;
@@ -44,7 +32,7 @@ TEST(PrefixReuse, AGrowingChatComputesItsNewTokensOnly) {
     Answer answer;
     scheduler.submit(request(chat, 30), answer.callback());
     const GenerateUsage usage = answer.wait().usage;
-    testing::wait_for_free_blocks(scheduler);
+    wait_for_free_blocks(scheduler);
     const auto length = static_cast<int64_t>(chat.size());
     EXPECT_EQ(usage.cached_tokens, stored / 16 * 16) << "turn " << turn;
     EXPECT_EQ(static_cast<int64_t>(scheduler.stats().prompt_tokens - before),
@@ -58,11 +46,11 @@ TEST(PrefixReuse, AGrowingChatComputesItsNewTokensOnly) {
 TEST(PrefixReuse, ACancelledPromptKeepsItsBlocksForTheNextTry) {
   Scheduler* self = nullptr;
   RequestId id = 0;
-  testing::Gate gate;
+  Gate gate;
   const auto cancel = [&](int32_t step, std::span<const SequenceSlice>) {
     if (step == 3) self->cancel(id);
   };
-  Scheduler scheduler(engine({.before_step = gate.hook(cancel)}), {.max_batch_tokens = 32});
+  Scheduler scheduler(hash_engine({.before_step = gate.hook(cancel)}), {.max_batch_tokens = 32});
   self = &scheduler;
   std::mt19937 random(2);
   const Ids prompt = random_prompt(random, 300);
@@ -72,7 +60,7 @@ TEST(PrefixReuse, ACancelledPromptKeepsItsBlocksForTheNextTry) {
   id = scheduler.submit(request(prompt, 5), first.callback());
   gate.open();
   EXPECT_EQ(first.wait().reason, FinishReason::kCancelled);
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   scheduler.submit(request(prompt, 5), second.callback());
   EXPECT_EQ(second.wait().usage.cached_tokens, 96);  // steps 1 to 3
   EXPECT_EQ(second.tokens(), expected_tokens(prompt, 5, 400, true));
@@ -82,8 +70,8 @@ TEST(PrefixReuse, TwinsThatArriveTogetherAreComputedOnce) {
   std::mt19937 random(3);
   const Ids prompt = random_prompt(random, 150);
   std::vector<Answer> answers(8);
-  testing::Gate gate;
-  Scheduler scheduler(engine({.blocks = 300, .before_step = gate.hook()}),
+  Gate gate;
+  Scheduler scheduler(hash_engine({.blocks = 300, .before_step = gate.hook()}),
                       {.max_batch_tokens = 64});
   Answer opener;
   scheduler.submit(request({5}, 1), opener.callback());
@@ -94,7 +82,7 @@ TEST(PrefixReuse, TwinsThatArriveTogetherAreComputedOnce) {
     answer.wait();
     EXPECT_EQ(answer.tokens(), expected_tokens(prompt, 40, 400, true));
   }
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   EXPECT_EQ(scheduler.stats().prompt_tokens, 1 + 150u);
   EXPECT_EQ(scheduler.stats().prefix_hit_tokens, 7 * 150u);
 }
@@ -102,8 +90,8 @@ TEST(PrefixReuse, TwinsThatArriveTogetherAreComputedOnce) {
 TEST(PrefixReuse, ACommonPrefixIsComputedOnceAndTheRestApart) {
   std::mt19937 random(4);
   const Ids prefix = random_prompt(random, 160);
-  testing::Gate gate;
-  Scheduler scheduler(engine({.blocks = 300, .before_step = gate.hook()}),
+  Gate gate;
+  Scheduler scheduler(hash_engine({.blocks = 300, .before_step = gate.hook()}),
                       {.max_batch_tokens = 64});
   Answer opener;
   scheduler.submit(request({5}, 1), opener.callback());
@@ -119,14 +107,14 @@ TEST(PrefixReuse, ACommonPrefixIsComputedOnceAndTheRestApart) {
     answers[i].wait();
     EXPECT_EQ(answers[i].tokens(), expected_tokens(prompts[i], 40, 400, true));
   }
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   EXPECT_EQ(scheduler.stats().prompt_tokens, 1 + 160u + 8 * 10);
 }
 
 TEST(PrefixReuse, ClientsWithTheirOwnSaltShareNothing) {
   std::mt19937 random(5);
   const Ids prompt = random_prompt(random, 100);
-  Scheduler scheduler(engine({}), {});
+  Scheduler scheduler(hash_engine({}), {});
   for (const char* salt : {"a", "b", "a"}) {
     Answer answer;
     GenerateRequest r = request(prompt, 3);
@@ -141,8 +129,8 @@ TEST(PrefixReuse, APreemptedAnswerGoesOnFromItsBlocks) {
   // Two answers of 100 + 200 tokens outgrow 32 blocks; the younger waits, and finds most of its own
   // blocks again.
   std::mt19937 random(6);
-  testing::Gate gate;
-  Scheduler scheduler(engine({.blocks = 32, .before_step = gate.hook()}), {});
+  Gate gate;
+  Scheduler scheduler(hash_engine({.blocks = 32, .before_step = gate.hook()}), {});
   const Ids a = random_prompt(random, 100), b = random_prompt(random, 100);
   Answer first, second;
   scheduler.submit(request(a, 200), first.callback());
@@ -152,10 +140,10 @@ TEST(PrefixReuse, APreemptedAnswerGoesOnFromItsBlocks) {
   EXPECT_EQ(second.wait().usage.cached_tokens, 0);  // its own work is no gift
   EXPECT_EQ(first.tokens(), expected_tokens(a, 200, 400, true));
   EXPECT_EQ(second.tokens(), expected_tokens(b, 200, 400, true));
-  testing::wait_for_free_blocks(scheduler);
+  wait_for_free_blocks(scheduler);
   EXPECT_GE(scheduler.stats().preemptions, 1u);
   EXPECT_GT(scheduler.stats().prefix_hit_tokens, 0u);
 }
 
 }  // namespace
-}  // namespace mlxr
+}  // namespace mlxr::testing

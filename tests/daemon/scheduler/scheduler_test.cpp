@@ -12,29 +12,15 @@
 #include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/daemon/scheduler/hash_engine.h"
 
-namespace mlxr {
+namespace mlxr::testing {
 namespace {
 
-using testing::Answer;
-using testing::expected_tokens;
-using testing::fake_model;
-using testing::HashEngine;
-using testing::HashEngineOptions;
-using testing::HashText;
-using testing::Ids;
-using testing::kVocab;
-using testing::random_prompt;
-
 GenerateRequest request(Ids prompt, int32_t max_tokens) {
-  return testing::greedy_request(std::move(prompt), max_tokens);
-}
-
-std::unique_ptr<StepEngine> engine(HashEngineOptions options) {
-  return std::make_unique<HashEngine>(std::move(options));
+  return greedy_request(std::move(prompt), max_tokens);
 }
 
 TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
-  uint64_t preemptions = 0, hits = 0, evictions = 0, proposed = 0, accepted = 0;
+  uint64_t preemptions = 0, hits = 0, evictions = 0, proposed = 0, accepted = 0, shifts = 0;
   for (uint32_t seed = 1; seed <= 32; ++seed) {
     std::mt19937 random(seed);
     const auto below = [&](uint32_t n) { return static_cast<int32_t>(random() % n); };
@@ -57,11 +43,12 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     const Pager& draft_pager = draft->pager();
     const HashEngineOptions engine_options{
         .context = context, .blocks = blocks, .text = text, .step = 0.01, .token = 0.001};
-    Scheduler scheduler(engine(engine_options), options, std::move(draft));
+    Scheduler scheduler(hash_engine(engine_options), options, std::move(draft));
     struct Case {
       Ids prompt;
       int32_t max_tokens;
       bool cancel;
+      std::optional<ContextShift> shift;
       Answer answer;
     };
     const std::vector<Ids> prefixes = {
@@ -79,7 +66,13 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
       }
       c->max_tokens = below(120);
       c->cancel = below(4) == 0;
+      if (below(4) == 0) {
+        c->shift = ContextShift{below(100) - 1};
+        c->max_tokens *= 4;
+      }
       GenerateRequest r = request(c->prompt, c->max_tokens);
+      r.shift = c->shift;
+      r.ignore_eos = c->shift.has_value();
       r.client = std::string(1, static_cast<char>('a' + below(3)));
       r.priority = below(8) == 0 ? 1 : 0;
       if (below(5) == 0) r.cache_salt = r.client;
@@ -92,7 +85,9 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     }
     for (const auto& c : cases) {
       const GenerateEvent& last = c->answer.wait();
-      const Ids expected = expected_tokens(c->prompt, c->max_tokens, context, false, text);
+      const bool endless = c->shift.has_value();
+      const Ids expected =
+          expected_tokens(c->prompt, c->max_tokens, context, endless, text, c->shift);
       Ids got = c->answer.tokens();
       ASSERT_NE(last.reason, FinishReason::kError) << last.error;
       if (last.reason == FinishReason::kCancelled) {
@@ -105,7 +100,7 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
         EXPECT_LE(last.usage.cached_tokens, last.usage.prompt_tokens);
       }
     }
-    testing::wait_for_free_blocks(scheduler);
+    wait_for_free_blocks(scheduler);
     const SchedulerStats stats = scheduler.stats();
     if (options.speculation.mode == SpeculationMode::kDraft) {
       EXPECT_EQ(draft_pager.free_blocks(), draft_pager.total_blocks());
@@ -114,19 +109,21 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     preemptions += stats.preemptions;
     hits += stats.prefix_hit_tokens;
     evictions += stats.kv_evictions;
+    shifts += stats.context_shifts;
     proposed += stats.proposed_tokens;
     accepted += stats.accepted_tokens;
   }
   EXPECT_GT(preemptions, 5u);  // how many depends on what arrives when: 20 to 60 seen
   EXPECT_GT(hits, 1000u);
   EXPECT_GT(evictions, 100u);
+  EXPECT_GT(shifts, 100u);
   EXPECT_GT(accepted, 1000u);
   EXPECT_GT(proposed, accepted + 200);
 }
 
 TEST(Scheduler, StopStringsEndTheAnswerBeforeThemselves) {
   std::mt19937 random(5);
-  Scheduler scheduler(engine({}), {});
+  Scheduler scheduler(hash_engine({}), {});
   int matched = 0;
   for (int i = 0; i < 30; ++i) {
     const Ids prompt = random_prompt(random, 20);
@@ -148,7 +145,7 @@ TEST(Scheduler, StopStringsEndTheAnswerBeforeThemselves) {
 }
 
 TEST(Scheduler, RefusesWhatCannotBeAnswered) {
-  Scheduler scheduler(engine({.context = 64, .blocks = 16}), {.max_queue = 0});
+  Scheduler scheduler(hash_engine({.context = 64, .blocks = 16}), {.max_queue = 0});
   std::mt19937 random(6);
   const auto code = [&](GenerateRequest r) {
     try {
@@ -169,7 +166,7 @@ TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
   const auto break_once = [](int32_t step, std::span<const SequenceSlice>) {
     if (step == 2) throw Error(ErrorCode::kInternal, "the engine broke");
   };
-  Scheduler scheduler(engine({.context = 64, .blocks = 16, .before_step = break_once}), {});
+  Scheduler scheduler(hash_engine({.context = 64, .blocks = 16, .before_step = break_once}), {});
   std::mt19937 random(7);
   Answer first, second;
   GenerateRequest r = request(random_prompt(random, 5), 30);
@@ -183,7 +180,7 @@ TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
 }
 
 TEST(Scheduler, DrainsAndCancelsWhatTakesTooLong) {
-  Scheduler scheduler(engine({.context = 100000, .blocks = 10000}), {});
+  Scheduler scheduler(hash_engine({.context = 100000, .blocks = 10000}), {});
   std::mt19937 random(8);
   Answer quick, endless;
   scheduler.submit(request(random_prompt(random, 5), 2), quick.callback());
@@ -200,7 +197,7 @@ TEST(Scheduler, DestructionTellsEveryOwner) {
   std::mt19937 random(9);
   std::vector<std::unique_ptr<Answer>> answers;
   {
-    Scheduler scheduler(engine({.context = 100000, .blocks = 10000}), {.max_sequences = 2});
+    Scheduler scheduler(hash_engine({.context = 100000, .blocks = 10000}), {.max_sequences = 2});
     for (int i = 0; i < 6; ++i) {
       GenerateRequest r = request(random_prompt(random, 5), -1);
       r.ignore_eos = true;
@@ -212,7 +209,7 @@ TEST(Scheduler, DestructionTellsEveryOwner) {
 }
 
 TEST(Scheduler, LogprobsComeWithEveryToken) {
-  Scheduler scheduler(engine({}), {});
+  Scheduler scheduler(hash_engine({}), {});
   GenerateRequest r = request({5, 6, 7}, 12);
   r.ignore_eos = true;
   r.n_logprobs = 3;
@@ -238,4 +235,4 @@ TEST(Scheduler, LogprobsComeWithEveryToken) {
 }
 
 }  // namespace
-}  // namespace mlxr
+}  // namespace mlxr::testing

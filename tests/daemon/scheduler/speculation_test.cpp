@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <random>
-#include <tuple>
 
 #include "core/runtime/constraint/constraint.h"
 #include "daemon/scheduler/scheduler.h"
@@ -17,11 +16,13 @@ namespace mlxr {
 namespace {
 
 using testing::Answer;
+using testing::ask;
 using testing::expected_tokens;
 using testing::greedy_request;
 using testing::HashEngine;
 using testing::HashEngineOptions;
 using testing::HashText;
+using testing::Heard;
 using testing::Ids;
 using testing::random_prompt;
 using testing::tiny_engine;
@@ -30,35 +31,6 @@ using testing::tiny_model;
 // Proposes in every other step at least, whether it pays or not.
 const SpeculationOptions kEager{.mode = SpeculationMode::kNgram,
                                 .depth = {.deepest = 6, .first_pause = 1, .longest_pause = 1}};
-
-// All that an owner hears, in a form that compares.
-struct Heard {
-  std::string text;
-  Ids tokens;
-  std::vector<std::tuple<std::string, float, std::vector<TokenLogprob>>> logprobs;
-  FinishReason reason{};
-  int32_t cached = 0, generated = 0;
-  friend bool operator==(const Heard&, const Heard&) = default;
-};
-
-Heard ask(Scheduler& scheduler, const GenerateRequest& request) {
-  Heard heard;
-  Answer answer;
-  scheduler.submit(request, [&, forward = answer.callback()](GenerateEvent&& event) {
-    for (const GeneratedLogprob& l : event.logprobs) {
-      heard.logprobs.emplace_back(l.bytes, l.sampled.logprob, l.sampled.top);
-    }
-    forward(std::move(event));
-  });
-  const GenerateEvent& last = answer.wait();
-  EXPECT_NE(last.reason, FinishReason::kError) << last.error;
-  heard.text = answer.text();
-  heard.tokens = answer.tokens();
-  heard.reason = last.reason;
-  heard.cached = last.usage.cached_tokens;
-  heard.generated = last.usage.generated_tokens;
-  return heard;
-}
 
 // Requests of every kind, to text that repeats itself.
 std::vector<GenerateRequest> requests_of_all_kinds() {
@@ -273,6 +245,29 @@ TEST(Speculation, IsLeftWhereAllProposalsTogetherDoNotPay) {
     return seconds_of(HashText::kRepetitive, mode, 0.0, 8, 0.1);
   };
   EXPECT_LT(seconds(SpeculationMode::kNgram), 1.25 * seconds(SpeculationMode::kOff));
+}
+
+TEST(Speculation, ManyAnswersTogetherProposeNoMoreThanTheMost) {
+  int64_t most = 0;
+  const auto look = [&](int32_t, std::span<const SequenceSlice> slices) {
+    int64_t proposed = 0;
+    for (const SequenceSlice& slice : slices) proposed += slice.proposed;
+    most = std::max(most, proposed);
+  };
+  std::mt19937 random(4);
+  Scheduler scheduler(
+      std::make_unique<HashEngine>(HashEngineOptions{
+          .context = 400, .blocks = 1000, .text = HashText::kPattern, .before_step = look}),
+      {.speculation = kEager});
+  std::vector<Answer> answers(40);
+  for (Answer& answer : answers) {
+    GenerateRequest r = greedy_request(random_prompt(random, 20), 150);
+    r.ignore_eos = true;
+    scheduler.submit(std::move(r), answer.callback());
+  }
+  for (Answer& answer : answers) answer.wait();
+  EXPECT_GT(most, kMostProposed / 2);
+  EXPECT_LE(most, kMostProposed);
 }
 
 TEST(Speculation, KeepsToTheRoomOfTheBatchAndLeavesHalfOfItToPrompts) {

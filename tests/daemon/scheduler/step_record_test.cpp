@@ -97,6 +97,22 @@ TEST(StepRecord, TellsTheLivesOfRequests) {
   EXPECT_EQ(count(stats.step_seconds), stats.steps);
 }
 
+TEST(StepRecord, TellsOfAShift) {
+  const auto trace = std::make_shared<Trace>(10000);
+  SchedulerOptions options;
+  options.trace = trace;
+  Scheduler scheduler(std::make_unique<HashEngine>(testing::HashEngineOptions{.context = 64}),
+                      options);
+  GenerateRequest request = named_request("a", 10, 40, 50);
+  request.shift = ContextShift{10};
+  Answer answer;
+  scheduler.submit(request, answer.callback());
+  answer.wait();
+  scheduler.drain(std::chrono::seconds(10));
+  // After 24 tokens of the answer; 27 more would fill the window again.
+  EXPECT_EQ(tokens_of(trace->snapshot().events, TraceKind::kShift, 1), 27);
+}
+
 TEST(StepRecord, CountsWithoutATrace) {
   Scheduler scheduler(std::make_unique<HashEngine>(testing::HashEngineOptions{}),
                       SchedulerOptions{});

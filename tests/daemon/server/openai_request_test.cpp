@@ -319,6 +319,22 @@ TEST(CompletionRequest, ReadsAdapters) {
   }
 }
 
+TEST(RequestOptions, ShiftTheContextWhereTheyAreTold) {
+  const auto options = [](const std::string& fields) {
+    return read_completion_request(R"({"prompt":"a")" + fields + "}").options;
+  };
+  EXPECT_FALSE(options("").shift);
+  EXPECT_FALSE(options("").shift_by_default);
+  EXPECT_FALSE(options("").keep);
+  EXPECT_FALSE(options(R"(,"context_shift":null,"n_keep":null)").shift);
+  EXPECT_TRUE(*options(R"(,"context_shift":true)").shift);
+  EXPECT_FALSE(*options(R"(,"context_shift":false)").shift);
+  EXPECT_EQ(*options(R"(,"n_keep":-1)").keep, -1);
+  EXPECT_EQ(*options(R"(,"n_keep":7)").keep, 7);
+  EXPECT_EQ(completion_refusal(R"({"prompt":"a","context_shift":"yes"})").param, "context_shift");
+  EXPECT_EQ(completion_refusal(R"({"prompt":"a","n_keep":-2})").param, "n_keep");
+}
+
 TEST(GenerateRequests, ChoicesOfOneSeedDiffer) {
   RequestOptions options;
   SamplingParams sampling;

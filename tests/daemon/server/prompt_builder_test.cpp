@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -60,6 +61,31 @@ TEST_F(PromptBuilderTest, ToolTextCannotEndTheTurnEither) {
 TEST_F(PromptBuilderTest, RawTextKeepsControlTokens) {
   const std::vector<int32_t> ids = builder_.raw(model_, "<|fim_prefix|>a<|im_end|>");
   EXPECT_EQ(ends_of_turn(ids), 1);
+}
+
+TEST_F(PromptBuilderTest, TheOpeningIsTheSystemMessagesAsTheTemplateWritesThem) {
+  const Json tools =
+      Json::array({{{"type", "function"}, {"function", {{"name", "f"}, {"description", "d"}}}}});
+  const Json user{{"role", "user"}, {"content", "Hello"}},
+      system{{"role", "system"}, {"content", "Be brief. Answer in French."}};
+  for (const Json& some_tools : {Json(nullptr), tools}) {
+    for (const Json& messages : {Json::array({system, user}), Json::array({user})}) {
+      const auto prompt = builder_.chat(model_, messages, some_tools, Json::object());
+      const PromptOpening opening =
+          builder_.opening(model_, prompt, messages, some_tools, Json::object());
+      EXPECT_EQ(opening.bos, 0) << "this tokenizer has none";
+      const std::string kept = model_.tokenizer->decode(
+          std::span(prompt).first(static_cast<size_t>(opening.system)), false);
+      EXPECT_EQ(kept.find("Hello"), std::string::npos);
+      EXPECT_EQ(kept.find("Be brief. Answer in French.") != std::string::npos,
+                messages.size() == 2);
+      EXPECT_EQ(kept.find("</tools>") != std::string::npos, some_tools.is_array());
+      // Besides turns that are complete, at most the mark of the next.
+      EXPECT_TRUE(kept.empty() || kept.ends_with("<|im_end|>\n") || kept.ends_with("<|im_start|>"))
+          << kept;
+    }
+  }
+  EXPECT_EQ(builder_.opening(model_, builder_.raw(model_, "Hello")).system, 0);
 }
 
 TEST_F(PromptBuilderTest, MissingPartsAreNamed) {

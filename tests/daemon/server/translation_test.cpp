@@ -71,6 +71,38 @@ TEST(Scheduling, ComesFromEveryApisBody) {
   EXPECT_EQ(refused([] { ollama_chat(R"(,"timeout":0)"); }), "timeout");
 }
 
+TEST(OllamaRequest, ShiftsUnlessToldOtherwise) {
+  const openai::RequestOptions plain = ollama_chat("").chat.options;
+  EXPECT_TRUE(plain.shift_by_default);
+  EXPECT_FALSE(plain.shift) << "a model's settings may say otherwise";
+  EXPECT_FALSE(plain.keep);
+  EXPECT_FALSE(*ollama_chat(R"(,"shift":false)").chat.options.shift);
+  EXPECT_TRUE(*ollama_chat(R"(,"shift":true)").chat.options.shift);
+  EXPECT_EQ(*ollama_chat(R"(,"options":{"num_keep":24})").chat.options.keep, 24);
+  // -2 fills the window, -1 goes on.
+  EXPECT_FALSE(*ollama_chat(R"(,"options":{"num_predict":-2})").chat.options.shift);
+  EXPECT_TRUE(*ollama_chat(R"(,"shift":true,"options":{"num_predict":-2})").chat.options.shift);
+  EXPECT_FALSE(ollama_chat(R"(,"options":{"num_predict":-1})").chat.options.shift);
+  EXPECT_EQ(refused([] { ollama_chat(R"(,"shift":"on")"); }), "shift");
+  EXPECT_EQ(refused([] { ollama_chat(R"(,"options":{"num_keep":"all"})"); }), "n_keep");
+  EXPECT_TRUE(ollama::read_generate_request(R"({"model":"m","prompt":"a"})")
+                  .base.chat.options.shift_by_default);
+}
+
+TEST(AnthropicRequest, ShiftsWhereItIsTold) {
+  const auto options = [](const std::string& fields) {
+    return anthropic::read_messages_request(
+               R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}])" +
+                   fields + "}",
+               false)
+        .chat.options;
+  };
+  EXPECT_FALSE(options("").shift);
+  EXPECT_FALSE(options("").shift_by_default);
+  EXPECT_TRUE(*options(R"(,"context_shift":true,"n_keep":3)").shift);
+  EXPECT_EQ(*options(R"(,"context_shift":true,"n_keep":3)").keep, 3);
+}
+
 TEST(OllamaRequest, RefusesOptionsByName) {
   for (const auto& [options, name] : std::vector<std::pair<std::string, std::string>>{
            {R"({"tfs_z":0.5})", "options.tfs_z"},

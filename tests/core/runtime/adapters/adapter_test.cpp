@@ -115,6 +115,20 @@ TEST_P(AdaptedFamily, ComputesWhatTheMergedWeightsDo) {
   }
 }
 
+TEST_P(AdaptedFamily, ItsMemoryIsKnownBeforeItIsLoaded) {
+  const RandomAdapter adapter = testing::random_adapter(*model_, 32, 8, 5);
+  const auto expect_known = [&](const Adapter& loaded) {
+    const AdapterMemory known = read_adapter_memory(loaded.path, model_->facts, model_->spec);
+    EXPECT_EQ(known.bytes, loaded.bytes) << loaded.path;
+    EXPECT_EQ(known.rank, loaded.rank);
+  };
+  for (const char* dtype : {"F32", "BF16"}) expect_known(*peft(adapter, *model_, dtype));
+  for (QuantFormat format : {QuantFormat::kF16, QuantFormat::kQ8_0}) {
+    expect_known(*gguf(adapter, *model_, format));
+  }
+  EXPECT_THROW(read_adapter_memory(folder_.path() / "none", model_->facts, model_->spec), Error);
+}
+
 TEST_P(AdaptedFamily, StackedAdaptersAddUp) {
   const RandomAdapter first = testing::random_adapter(*model_, 3, 8, 2, "attn");
   const RandomAdapter second = testing::random_adapter(*model_, 16, 4, 3);

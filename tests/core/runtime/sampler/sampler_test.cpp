@@ -11,6 +11,7 @@
 #include <random>
 
 #include "core/base/error.h"
+#include "core/runtime/sampler/random.h"
 
 namespace mlxr {
 namespace {
@@ -330,6 +331,26 @@ TEST(Sampler, RefusesWhatIsOutOfRangeByName) {
 TEST(Sampler, LogitsThatAreNotNumbersAreAnError) {
   Sampler sampler(off(), 3);
   EXPECT_THROW(sampler.sample(std::vector<float>{1, NAN, 2}, {}, 0), Error);
+}
+
+TEST(Sampler, AfterACutItDrawsAsOneWithTheNextSeed) {
+  SamplingParams p = off();
+  Sampler cut(p, kVocab), fresh_before(p, kVocab);
+  p.seed = next_seed(*p.seed);
+  Sampler fresh(p, kVocab);
+  cut.go_on_with_next_seed();
+  EXPECT_EQ(cut.seed(), *p.seed);
+  int same = 0;
+  for (int64_t position = 0; position < 100; ++position) {
+    const auto logits = random_logits(static_cast<uint32_t>(position));
+    const int32_t token = cut.sample(logits, {}, position).token;
+    EXPECT_EQ(token, fresh.sample(logits, {}, position).token);
+    same += token == fresh_before.sample(logits, {}, position).token ? 1 : 0;
+  }
+  EXPECT_LT(same, 60);
+  // Choices of one request have seeds in a row; theirs do not meet.
+  EXPECT_NE(next_seed(1), next_seed(2));
+  EXPECT_NE(next_seed(1), 2u);
 }
 
 }  // namespace
