@@ -68,10 +68,11 @@ void Composer::begin_prompts(size_t count) {
   const auto answers = std::ranges::count_if(
       batch_.members, [](const Batch::Member& member) { return member.sequence->answering(); });
   answers_run_ = answers > 0;
-  const double waiting = static_cast<double>(count) / static_cast<double>(std::max<int64_t>(answers, 1));
-  const double target = limits_.target_seconds * std::min(1 + waiting, kMostTargets);
-  seconds_left_ = std::max(target - cost_.seconds(batch_.load),
-                           limits_.target_seconds * kLeastTargetShare);
+  const double waiting =
+      static_cast<double>(count) / static_cast<double>(std::max<int64_t>(answers, 1));
+  const double target = limits_.target_seconds * std::clamp(waiting, 1.0, kMostTargets);
+  seconds_left_ =
+      std::max(target - cost_.seconds(batch_.load), limits_.target_seconds * kLeastTargetShare);
 }
 
 void Composer::add_prompt(RunningSequence& s) {

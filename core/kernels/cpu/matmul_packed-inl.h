@@ -24,9 +24,9 @@ inline constexpr int kDotColumns = 4;
 // columns in two such passes, against one pass of one group by eight (Zen 4, one thread): Q4_0 1.14
 // times the speed, Q4_K and Q6_K 1.08.
 inline constexpr int kPairedColumns = kParts == 1 ? 3 : kDotColumns + 1;
-// Above this many, a panel that is unpacked once costs less than unpacking for each tile. Zen 4, two
-// threads, a whole step of Llama-1B against the panel: Q4_K_M 1.11 times the speed at 17 columns,
-// 1.07 to 1.11 at 24, 1.02 at 32, 0.94 at 48; Q8_0 1.21, 1.26, 1.07 and 1.03.
+// Above this many, a panel that is unpacked once costs less than unpacking for each tile. Zen 4,
+// two threads, a whole step of Llama-1B against the panel: Q4_K_M 1.11 times the speed at 17
+// columns, 1.07 to 1.11 at 24, 1.02 at 32, 0.94 at 48; Q8_0 1.21, 1.26, 1.07 and 1.03.
 inline constexpr int64_t kMaxDotColumns = kParts == 1 ? 32 : 8;
 
 // Where the G groups that are walked together stand: the chunk of each, and its span's scales.

@@ -70,8 +70,9 @@ struct PanelRoom {
 };
 
 // Weights that are wanted soon, asked for while arithmetic runs: a share of them beside each
-// sub-block of each tile of columns. Without it reading and computing take turns (Zen 4, two threads,
-// a whole step of Llama-1B Q4_K_M: 1.03 to 1.11 times the speed at 17 to 48 columns, no less above).
+// sub-block of each tile of columns. Without it reading and computing take turns (Zen 4, two
+// threads, a whole step of Llama-1B Q4_K_M: 1.03 to 1.11 times the speed at 17 to 48 columns, no
+// less above).
 class WeightsAhead {
  public:
   WeightsAhead(const uint8_t* data, int64_t bytes, int64_t steps)
@@ -144,8 +145,8 @@ void panel_gemm(const PanelRoom<F>& room, int64_t rows, const ActivationView& x,
   using K = PanelKindOf<F>;
   alignas(64) float result[kTileColumns][kRowTile];
   const int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
-  const int64_t tiles = (x.columns + kTileColumns - 1) / kTileColumns *
-                        ((groups + kTileGroups - 1) / kTileGroups);
+  const int64_t tiles =
+      (x.columns + kTileColumns - 1) / kTileColumns * ((groups + kTileGroups - 1) / kTileGroups);
   WeightsAhead ahead(next.data(), static_cast<int64_t>(next.size()), tiles * (x.k / K::kSub));
   for (int64_t c = 0; c < x.columns; c += kTileColumns) {
     const Columns tile = tile_at<F::kSub>(*x.quantized, c);

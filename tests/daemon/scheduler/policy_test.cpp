@@ -80,6 +80,36 @@ TEST(Policy, ALongPromptHoldsRunningAnswersUpNoLongerThanTheTarget) {
   EXPECT_EQ(long_answer.tokens(), expected_tokens(prompt, 5, 8000, true));
 }
 
+TEST(Policy, ManyPromptsMayHoldAFewAnswersUpForTwoTargets) {
+  std::mt19937 random(2);
+  Timeline timeline;
+  Scheduler* self = nullptr;
+  Gate gate;
+  std::vector<Answer> late(6);
+  HashEngineOptions options = Timeline::engine_options();
+  options.before_step = gate.hook([&](int32_t step, std::span<const SequenceSlice> slices) {
+    if (step == 20) {
+      for (Answer& answer : late)
+        self->submit(request(random_prompt(random, 600), 5), answer.callback());
+    }
+    timeline.record(slices);
+  });
+  Scheduler scheduler(hash_engine(options), {.max_batch_tokens = 512, .target_latency_ms = 80});
+  self = &scheduler;
+  Answer running;
+  scheduler.submit(request(random_prompt(random, 30), 400), running.callback());
+  gate.open();
+  for (Answer& answer : late) EXPECT_EQ(answer.wait().reason, FinishReason::kLength);
+  running.wait();
+
+  double longest = 0;
+  for (const Timeline::Step& step : timeline.steps) {
+    if (step.answers > 0 && step.tokens > step.answers) longest = std::max(longest, step.seconds);
+  }
+  EXPECT_GT(longest, 0.1) << "more prompts wait than answers run";
+  EXPECT_LE(longest, 0.176) << "twice the target of 80 ms";
+}
+
 TEST(Policy, AShiftHoldsTheOthersUpNoLongerThanTheTarget) {
   std::mt19937 random(10);
   Timeline timeline;
