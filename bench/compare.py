@@ -165,7 +165,7 @@ KINDS = {"pp": "prompt", "tg": "generation", "load": "load, seconds", "rss": "lo
 
 
 def share(kind, row, median, limits):
-    """What part of the machine's limit a median reaches, in words; nothing where no limit is known."""
+    """What part of the machine's limit a median reaches, in words; empty where none is known."""
     if row["test"]:
         return ""
     if kind == "tg":

@@ -1,8 +1,8 @@
 """Adds up what the suites of scripts/test.sh counted: tally.py RESULTS_FOLDER SUITE...
 
 Prints a line for each suite, the name of each test that failed with why, and,
-last, 'mlxr: N passed, N failed, N skipped'. A suite that did not run, ended with an error or counted
-nothing has failed, whatever it printed.
+last, 'mlxr: N passed, N failed, N skipped'. A suite that did not run, ended with an error or
+counted nothing has failed, whatever it printed.
 """
 
 import json

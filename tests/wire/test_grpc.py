@@ -71,7 +71,7 @@ def test_chat_is_rests_answer(rpc, http):
 
 
 def test_chat_comes_in_pieces(slow):
-    """A long answer: the pieces of a short one may wait together for a client that is slow to read."""
+    """A long answer: pieces of a short one may wait together for a client that is slow to read."""
     with GrpcClient(socket_of(slow)) as rpc:
         options = {"max_tokens": 200, "ignore_eos": True}
         events = list(rpc.chat(QUESTION, options=options))
