@@ -1,5 +1,12 @@
 """One daemon serves the tests that do it no harm; the others start their own."""
 
+import os
+
+# Before gRPC is imported: its threads must not be started anew in the forks that tests/cli makes
+# programs of (pexpect): their files are closed under them, and now and then that ended a program
+# before it began.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 import openai
 import pytest
 from running_daemon import RunningDaemon, program
