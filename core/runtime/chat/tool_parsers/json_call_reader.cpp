@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/runtime/chat/tag_finder.h"
+
 namespace mlxr {
 namespace {
 
@@ -157,10 +159,13 @@ void JsonCallReader::end_member(CallWriter& writer, ChatEvents& out) {
 // "function" may also hold both: {"function": {"name": ..., "arguments": ...}}.
 void JsonCallReader::read_name() {
   const Json value = Json::parse(value_text_, nullptr, false);
-  if (value.is_string()) name_ = value.get<std::string>();
+  const auto name_of = [](const Json& name) {
+    return std::string(trimmed(name.get_ref<const std::string&>()));
+  };
+  if (value.is_string()) name_ = name_of(value);
   if (!value.is_object()) return;
   for (const auto& [key, member] : value.items()) {
-    if (is_name_key(key) && member.is_string()) name_ = member.get<std::string>();
+    if (is_name_key(key) && member.is_string()) name_ = name_of(member);
     if (is_arguments_key(key)) early_arguments_ = as_object(member.dump());
   }
 }

@@ -167,6 +167,8 @@ TEST(ToolParsers, NothingIsCalledWithoutAName) {
   expect(ToolFormat::kMistral, "[TOOL_CALLS][ARGS]{\"a\": 1}", "[ARGS]{\"a\": 1}");
   expect(ToolFormat::kDeepSeek, "<｜tool▁call▁begin｜>{\"a\": 1}", "{\"a\": 1}");
   expect(ToolFormat::kGlm, "<tool_call></tool_call>", "<tool_call></tool_call>");
+  expect(ToolFormat::kHermes, "<tool_call>{\"name\": \" \"}</tool_call>",
+         "<tool_call>{\"name\": \" \"}</tool_call>");
   expect(ToolFormat::kQwenXml, "<tool_call><function=>", "<tool_call><function=>");
   expect(ToolFormat::kGemmaCall, "<|tool_call>call: {}<tool_call|>",
          "<|tool_call>call: {}<tool_call|>");
