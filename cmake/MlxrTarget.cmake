@@ -5,6 +5,23 @@ if(MLXR_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${MLXR_CCACHE})
 endif()
 
+# Half of a file's compile time is reading headers. A precompiled header saves that; ccache saves
+# more, but does not cache files that include one unless told to, so it is one or the other.
+set(_pch ON)
+if(MLXR_CCACHE OR CMAKE_CXX_COMPILER_LAUNCHER)
+  set(_pch OFF)
+endif()
+option(MLXR_PRECOMPILE "Precompile the headers that most files include" ${_pch})
+
+# mlxr_precompile(TARGET HEADER...): the standard's headers that most files include, and HEADER...
+function(mlxr_precompile target)
+  if(MLXR_PRECOMPILE)
+    target_precompile_headers(${target} PRIVATE <algorithm> <cmath> <filesystem> <functional> <map>
+                              <memory> <optional> <random> <span> <string> <string_view> <vector>
+                              ${ARGN})
+  endif()
+endfunction()
+
 add_library(mlxr_flags INTERFACE)
 target_include_directories(mlxr_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(mlxr_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Wno-psabi
@@ -18,6 +35,10 @@ target_compile_options(mlxr_flags INTERFACE -ffp-contract=off)
 if(MLXR_SANITIZE)
   target_compile_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE} -fno-omit-frame-pointer
                                               -fno-sanitize-recover=all)
+  if(MLXR_SANITIZE MATCHES undefined)
+    # AddressSanitizer stops at a null or dead object as well; both checks cost a third of the build.
+    target_compile_options(mlxr_flags INTERFACE -fno-sanitize=null,vptr)
+  endif()
   target_link_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE})
 endif()
 

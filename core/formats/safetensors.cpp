@@ -27,15 +27,25 @@ int64_t dtype_bytes(const std::string& dtype) {
   return found == kBytes.end() ? 0 : found->second;
 }
 
+// get<> alone would cast a number such as 1e300, which no integer can hold.
+uint64_t read_count(const json& number) {
+  if (!number.is_number_unsigned()) {
+    throw json::type_error::create(302, "a size that is no whole number", &number);
+  }
+  return number.get<uint64_t>();
+}
+
 RawTensor parse_entry(const std::filesystem::path& path, const std::string& name, const json& entry,
                       std::span<const std::byte> data) {
   RawTensor tensor;
   uint64_t begin = 0, end = 0;
   try {
     tensor.dtype = entry.at("dtype").get<std::string>();
-    tensor.shape = entry.at("shape").get<std::vector<int64_t>>();
-    begin = entry.at("data_offsets").at(0).get<uint64_t>();
-    end = entry.at("data_offsets").at(1).get<uint64_t>();
+    for (const json& size : entry.at("shape")) {
+      tensor.shape.push_back(static_cast<int64_t>(read_count(size)));
+    }
+    begin = read_count(entry.at("data_offsets").at(0));
+    end = read_count(entry.at("data_offsets").at(1));
   } catch (const json::exception&) {
     corrupt(path, "has a malformed entry for tensor \"" + name + "\"");
   }

@@ -63,20 +63,19 @@ Vocab read_tokens(const json& tokenizer, int32_t size) {
   Vocab out;
   out.tokens.resize(static_cast<size_t>(size));
   out.types.assign(out.tokens.size(), kUnused);
-  const auto set = [&](int64_t id, const std::string& text, int64_t type) {
-    if (id < 0 || id >= size) {
-      throw Error(ErrorCode::kCorruptFile, "token \"" + text + "\" has the id " +
-                                               std::to_string(id) + " in a vocabulary of " +
-                                               std::to_string(size));
+  const auto set = [&](const json& id, const std::string& text, int64_t type) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() >= out.tokens.size()) {
+      throw Error(ErrorCode::kCorruptFile, "token \"" + text + "\" has the id " + id.dump() +
+                                               " in a vocabulary of " + std::to_string(size));
     }
-    out.tokens[static_cast<size_t>(id)] = text;
-    out.types[static_cast<size_t>(id)] = type;
+    out.tokens[id.get<size_t>()] = text;
+    out.types[id.get<size_t>()] = type;
   };
   for (const auto& [text, id] : tokenizer.at("model").at("vocab").items()) {
-    set(id.get<int64_t>(), text, kNormal);
+    set(id, text, kNormal);
   }
   for (const json& added : tokenizer.value("added_tokens", json::array())) {
-    set(added.at("id").get<int64_t>(), added.at("content").get<std::string>(),
+    set(added.at("id"), added.at("content").get<std::string>(),
         added.value("special", false) ? kControl : kUserDefined);
   }
   for (size_t i = 0; i < out.tokens.size(); ++i) {

@@ -158,6 +158,8 @@ TEST(Safetensors, ReadsTensorsAndRefusesDamage) {
   for (const char* entry :
        {R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}})",
         R"({"w":{"dtype":"F32","shape":[-2,3],"data_offsets":[0,24]}})",
+        R"({"w":{"dtype":"F32","shape":[1e300],"data_offsets":[0,24]}})",
+        R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24.0]}})",
         R"({"w":{"dtype":"F99","shape":[2,3],"data_offsets":[0,24]}})",
         R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}})",
         R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,24]}})",

@@ -1,5 +1,6 @@
 #include "core/runtime/chat/tool_parsers/call_writer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/runtime/chat/tag_finder.h"
@@ -32,13 +33,16 @@ void CallWriter::begin(std::string_view name, ChatEvents& out) {
 }
 
 size_t CallWriter::arguments(std::string_view json, ChatEvents& out) {
-  if (stream_.empty()) {
-    const std::string_view rest = trimmed(json);
-    odd_ = odd_ || (!rest.empty() && rest.front() != '{');
-  }
   if (odd_) return 0;
+  size_t taken = 0;
+  if (stream_.empty()) {
+    taken = std::min(json.find_first_not_of(" \t\r\n"), json.size());
+    json.remove_prefix(taken);
+    odd_ = !json.empty() && json.front() != '{';
+    if (odd_ || json.empty()) return taken;
+  }
   std::string valid;
-  const size_t taken = stream_.push(json, valid);
+  taken += stream_.push(json, valid);
   if (!valid.empty()) {
     written_ = true;
     put(ChatEvent::Kind::kArguments, std::move(valid), out);

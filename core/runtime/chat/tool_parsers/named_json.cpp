@@ -132,7 +132,7 @@ class NamedJsonParser : public TextParser {
     if (buffer_.empty()) return false;
     buffer_.erase(0, reader_.push(buffer_, writer_, out));
     if (!reader_.done() && !reader_.broken()) return false;
-    if (reader_.broken() && writer_.calls() == calls_at_open_) {
+    if (writer_.calls() == calls_at_open_) {  // broken, or empty: no call
       writer_.text(reader_.raw(), out);
       state_ = State::kText;
       return true;
