@@ -5,13 +5,19 @@
 
 #include "daemon/server/anthropic/request.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/native/rerank.h"
+#include "daemon/server/ollama/embed_request.h"
 #include "daemon/server/ollama/requests.h"
 #include "daemon/server/openai/chat_request.h"
 #include "daemon/server/openai/completion_request.h"
+#include "daemon/server/openai/embedding_request.h"
 #include "daemon/server/openai/response_request.h"
 #include "tests/fuzz/fuzz_input.h"
 
 namespace mlxr::fuzz {
+
+constexpr size_t kReaders = 11;  // the last is Ollama's older embeddings
+
 namespace {
 
 void check_chat(const openai::ChatRequest& chat) {
@@ -51,8 +57,17 @@ void read(size_t reader, const std::string& body) {
       if (!request.loads_only) check_chat(request.chat);
       return;
     }
-    default:
+    case 6:
       ollama::read_generate_request(body);
+      return;
+    case 7:
+      promise(!openai::read_embedding_request(body).embed.texts.empty(), "there is a text");
+      return;
+    case 8:
+      promise(!native::read_rerank_request(body).rerank.documents.empty(), "there is a document");
+      return;
+    default:
+      ollama::read_embed_request(body, reader == kReaders - 1);
   }
 }
 
@@ -62,7 +77,7 @@ void read(size_t reader, const std::string& body) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mlxr;
   std::string_view text = fuzz::text_of(data, size);
-  const size_t reader = fuzz::choose(text, 7);
+  const size_t reader = fuzz::choose(text, fuzz::kReaders);
   try {
     fuzz::read(reader, std::string(text));
   } catch (...) {

@@ -1,6 +1,8 @@
 // An answer in any format of tool calls, whatever pieces it comes in: arguments are one JSON
 // object, the pieces change nothing, and what is no call is text.
 #include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
 
 #include "core/runtime/chat/answer_parser.h"
 #include "tests/fuzz/fuzz_input.h"
@@ -78,33 +80,48 @@ void check_calls(const ChatEvents& events) {
   promise(!open, "every call ends");
 }
 
-// Without white space and the formats' marks, which are no text of the answer's.
-std::string bare(std::string text) {
-  static constexpr std::string_view kMarks[] = {"[TOOL_CALLS]",
-                                                "<|python_tag|>",
-                                                "<|START_RESPONSE|>",
-                                                "<|END_RESPONSE|>",
-                                                "<｜tool▁calls▁begin｜>",
-                                                "<｜tool▁calls▁end｜>",
-                                                "<｜tool▁call▁begin｜>",
-                                                "<｜tool▁call▁end｜>",
-                                                "<｜end▁of▁sentence｜>",
-                                                "</tool_call>",
-                                                "<think>",
-                                                "</think>",
-                                                "<|python_start|>",
-                                                "<|python_end|>"};
+// The formats' marks, which are no text of the answer's.
+constexpr std::string_view kMarks[] = {"[TOOL_CALLS]",
+                                       "<|python_tag|>",
+                                       "<|START_RESPONSE|>",
+                                       "<|END_RESPONSE|>",
+                                       "<｜tool▁calls▁begin｜>",
+                                       "<｜tool▁calls▁end｜>",
+                                       "<｜tool▁call▁begin｜>",
+                                       "<｜tool▁call▁end｜>",
+                                       "<｜end▁of▁sentence｜>",
+                                       "</tool_call>",
+                                       "<think>",
+                                       "</think>",
+                                       "<|python_start|>",
+                                       "<|python_end|>"};
+
+std::string without_space(std::string text) {
   std::erase_if(text, [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; });
-  for (bool found = true; found;) {
-    found = false;
-    for (const std::string_view mark : kMarks) {
-      for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark)) {
-        text.erase(at, mark.size());
-        found = true;
+  return text;
+}
+
+// Whether `said` is the answer, or its beginning, without some marks; white space does not count.
+// A mark may also be text, so every way to leave marks out is followed: `said_up_to` holds how far
+// `said` can be when the answer is read up to a place.
+bool is_without_marks(const std::string& answer, const std::string& said, bool whole) {
+  const std::string from = without_space(answer), to = without_space(said);
+  std::vector<std::set<size_t>> said_up_to(from.size() + 1);
+  said_up_to[0].insert(0);
+  for (size_t at = 0; at <= from.size(); ++at) {
+    for (const size_t done : said_up_to[at]) {
+      if (done == to.size() && (!whole || at == from.size())) return true;
+      if (at == from.size()) continue;
+      if (done < to.size() && from[at] == to[done]) said_up_to[at + 1].insert(done + 1);
+      for (const std::string_view mark : kMarks) {
+        if (std::string_view(from).substr(at).starts_with(mark)) {
+          said_up_to[at + mark.size()].insert(done);
+        }
       }
     }
+    said_up_to[at].clear();
   }
-  return text;
+  return false;
 }
 
 // All of it where there is no call, what comes before the first where there is one.
@@ -112,12 +129,12 @@ void check_text(const std::string& answer, const ChatEvents& events) {
   std::string said;
   for (const ChatEvent& event : events) {
     if (event.kind == ChatEvent::Kind::kCall) {
-      promise(bare(answer).starts_with(bare(said)), "text before a call is the answer's", said);
+      promise(is_without_marks(answer, said, false), "text before a call is the answer's", said);
       return;
     }
     said += event.text;
   }
-  promise(bare(said) == bare(answer), "no text is lost", said);
+  promise(is_without_marks(answer, said, true), "no text is lost", said);
 }
 
 ChatEvents parsed(const AnswerSyntax& syntax, std::string_view answer, uint32_t seed) {

@@ -3,7 +3,7 @@
 
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/native/rerank.h"
-#include "daemon/server/ollama/embed.h"
+#include "daemon/server/ollama/embed_request.h"
 #include "daemon/server/openai/embedding_request.h"
 
 namespace mlxr {

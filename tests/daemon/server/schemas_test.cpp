@@ -11,7 +11,7 @@
 #include "daemon/server/native/rerank.h"
 #include "daemon/server/native/tokenize.h"
 #include "daemon/server/ollama/create.h"
-#include "daemon/server/ollama/embed.h"
+#include "daemon/server/ollama/embed_request.h"
 #include "daemon/server/ollama/requests.h"
 #include "daemon/server/openai/chat_request.h"
 #include "daemon/server/openai/completion_request.h"

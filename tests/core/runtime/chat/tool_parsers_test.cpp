@@ -142,6 +142,8 @@ TEST(ToolParsers, WhatIsNoCallStaysText) {
 TEST(ToolParsers, NoTextIsLostWhereACallWasOnlyBegun) {
   expect(ToolFormat::kMistral, "Ok[TOOL_CALLS]weather is fine", "Okweather is fine");
   expect(ToolFormat::kMistral, "[TOOL_CALLS][1, 2", "[1, 2");
+  expect(ToolFormat::kMistral, "[TOOL_CALLS][]", "[]");
+  expect(ToolFormat::kMistral, "[TOOL_CALLS][n{}[TOOL_CALLS][] so", "[n{}[] so");
   expect(ToolFormat::kMistral, "[TOOL_CALLS][{\"name\": 1", "[{\"name\": 1");
   expect(ToolFormat::kMistral, "[TOOL_CALLS][ARGS", "[ARGS");
   expect(ToolFormat::kDeepSeek, "<｜tool▁call▁begin｜>fun", "fun");
