@@ -129,6 +129,9 @@ OpenedModel open_model(const fs::path& path) {
   }
   OpenedModel opened = folder ? open_folder_model(path) : open_gguf_model(path);
   opened.path = path;
+  opened.facts.kv_layers = opened.spec.kv_layers();
+  opened.facts.kv_heads = opened.spec.kv_heads;
+  opened.facts.head_dim = opened.spec.head_dim;
   check_facts(opened, path);
   return opened;
 }

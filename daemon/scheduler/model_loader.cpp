@@ -14,16 +14,17 @@
 #include "daemon/scheduler/model_manager.h"
 
 namespace mlxr {
-namespace {
 
-using Clock = std::chrono::steady_clock;
-
-EngineOptions with_overrides(EngineOptions options, const ModelSettings& s) {
+EngineOptions engine_options(EngineOptions options, const ModelSettings& s) {
   if (s.context_length) options.context_length = *s.context_length;
   if (s.kv_bytes) options.kv_bytes = *s.kv_bytes;
   if (s.kv_type) options.kv_type = *s.kv_type;
   return options;
 }
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
 
 SchedulerOptions with_overrides(SchedulerOptions options, const ModelSettings& s) {
   SpeculationOptions& speculation = options.speculation;
@@ -125,7 +126,7 @@ FileModel::FileModel(const Common& common, ModelEntry entry, ModelSettings setti
     : common_(common),
       entry_(std::move(entry)),
       settings_(std::move(settings)),
-      engine_(with_overrides(common.engine, settings_)),
+      engine_(engine_options(common.engine, settings_)),
       model_(open_model(entry_.path)),
       scheduler_(without_answers(with_overrides(common.scheduler, settings_), model_.spec)),
       kv_disk_(without_answers(with_overrides(common.kv_disk, settings_), model_.spec)),

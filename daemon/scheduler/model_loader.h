@@ -29,6 +29,9 @@ class ModelLoader {
   virtual std::unique_ptr<Opened> open(const ModelEntry& entry, const ModelSettings& settings) = 0;
 };
 
+// What the engine of a model with these settings is made with.
+EngineOptions engine_options(EngineOptions options, const ModelSettings& settings);
+
 // Loads what lies on disk. `find` gives the entry of a name that settings mention.
 std::unique_ptr<ModelLoader> file_model_loader(
     const ModelManagerOptions& options, std::function<ModelEntry(const std::string& name)> find);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/base/system_memory.h"
+#include "core/runtime/kv/kv_plan.h"
 #include "daemon/scheduler/eviction.h"
 #include "daemon/scheduler/load_waiters.h"
 #include "daemon/scheduler/model_loader.h"
@@ -385,6 +386,16 @@ ModelManager::ModelManager(ModelManagerOptions options, SettingsOf settings,
                                            [this](const std::string& name) { return find(name); });
   for (int i = 0; i < kLoaders; ++i) self.threads.emplace_back([&self] { self.run_loads(); });
   self.threads.emplace_back([&self] { self.run_clock(); });
+}
+
+int32_t ModelManager::context_length(const std::string& name, const ModelFacts& facts) const {
+  const ModelSettings own = impl_->settings ? impl_->settings(name) : ModelSettings();
+  const EngineOptions options = engine_options(impl_->options.engine, own);
+  try {
+    return plan_kv(facts, options).context;
+  } catch (const Error&) {  // it cannot be loaded; whoever tries is told why
+    return options.context_length > 0 ? options.context_length : facts.context_length;
+  }
 }
 
 ModelManager::~ModelManager() {

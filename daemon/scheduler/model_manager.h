@@ -89,6 +89,10 @@ class ModelManager {
   // Throws Error{kNotFound} with the nearest names. An empty name is the default model.
   ModelEntry find(const std::string& name) const;
 
+  // Tokens that a sequence of this model may hold here, loaded or not: what the model was trained
+  // for, its settings and the KV budget allow.
+  int32_t context_length(const std::string& name, const ModelFacts& facts) const;
+
   // The model where it is in memory, else null.
   std::shared_ptr<ServedModel> acquire_loaded(const ModelEntry& entry);
   // The model, or why there is none: heard once, from this call or on another thread, which must

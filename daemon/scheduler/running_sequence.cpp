@@ -41,8 +41,8 @@ RunningSequence::RunningSequence(RequestId id, GenerateRequest request, Generate
       stops_(request_.stop),
       tokens_(request_.prompt),
       salt_(kv_salt(request_.cache_salt, request_.adapters)) {
-  if (request_.constraint) {
-    constraint_.emplace(*request_.constraint, model.spec.vocab, request_.free_parts,
+  if (request_.constraint || request_.free_parts.constrain_calls()) {
+    constraint_.emplace(request_.constraint.get(), model.spec.vocab, request_.free_parts,
                         request_.prompt);
   }
 }

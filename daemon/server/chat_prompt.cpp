@@ -34,14 +34,17 @@ void append_text(const Tokenizer& tokenizer, std::vector<int32_t>& tokens,
   tokens.insert(tokens.end(), more.begin(), more.end());
 }
 
+// Empty: any of the tools.
+std::string forced_name(const openai::ChatRequest& request) {
+  const bool only_one = request.forced_call->empty() && request.tools.size() == 1;
+  return only_one ? request.tools[0]["function"]["name"].get<std::string>() : *request.forced_call;
+}
+
 // The prompt goes on with the beginning of the call, so that the answer cannot be anything else.
 void force_call(const openai::ChatRequest& request, const Tokenizer& tokenizer,
                 ChatPrompt& prompt) {
   AnswerSyntax& syntax = prompt.rules.syntax;
-  const bool only_one = request.forced_call->empty() && request.tools.size() == 1;
-  const std::string name =
-      only_one ? request.tools[0]["function"]["name"].get<std::string>() : *request.forced_call;
-  syntax.opening = call_opening(syntax.tools, name);
+  syntax.opening = call_opening(syntax.tools, forced_name(request));
   if (syntax.opening.empty()) {
     throw bad_field("tool_choice",
                     "\"tool_choice\": a call cannot be forced with this model's format of calls; "
@@ -147,13 +150,19 @@ void submit_chat(Generation& generation, const openai::ChatRequest& request,
   const auto constraint =
       request.forced_call ? nullptr : compile_constraint(model, options.constraint);
   const auto adapters = adapters_for(generation.model(), options.adapters);
+  const ToolFormat format = prompt.rules.syntax.tools;
+  FreeParts free_parts = free_parts_of_chat(model, format, request.tools, constraint != nullptr);
+  if (request.forced_call) {
+    free_parts.begun_call =
+        forced_call_constraint(model, format, request.tools, forced_name(request));
+  }
   for (int i = 0; i < options.n; ++i) {
     GenerateRequest choice =
         openai::to_generate_request(options, sampling, request.n_logprobs, prompt.tokens, i);
     choice.constraint = constraint;
     choice.adapters = adapters;
     choice.shift = prompt.shift;
-    choice.free_parts = free_parts_of_chat(model, !request.tools.is_null());
+    choice.free_parts = free_parts;
     generation.submit(std::move(choice));
   }
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "core/runtime/chat/tool_parsers/tool_parser.h"
 #include "core/runtime/constraint/answer_constraint.h"
 #include "core/runtime/model.h"
 
@@ -21,7 +22,17 @@ std::shared_ptr<const Constraint> compile_constraint(
     const Model& model, const std::optional<RequestedConstraint>& requested);
 
 // What may stand beside the answer in a chat with this model: its reasoning, where its template
-// knows of any, and calls, where the request has tools.
-FreeParts free_parts_of_chat(const Model& model, bool has_tools);
+// knows of any, and calls, where the request has `tools` (else null). Where the model's format of
+// calls allows it, they are held to the schemas of tools that are "strict", and to JSON where the
+// answer itself is `constrained`. Throws as
+// compile_constraint.
+FreeParts free_parts_of_chat(const Model& model, ToolFormat format,
+                             const nlohmann::ordered_json& tools, bool constrained);
+
+// On the rest of a call of `name` (empty: of any tool) that the prompt has begun; null where the
+// format is not JSON. Throws as compile_constraint.
+std::shared_ptr<const Constraint> forced_call_constraint(const Model& model, ToolFormat format,
+                                                         const nlohmann::ordered_json& tools,
+                                                         const std::string& name);
 
 }  // namespace mlxr

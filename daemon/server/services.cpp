@@ -25,11 +25,7 @@ double Services::uptime_seconds() const {
 }
 
 int32_t Services::context_length(const std::string& name, const ModelFacts& facts) const {
-  const std::optional<int32_t> own = settings.find(name).context_length;
-  if (own) {
-    return *own;
-  }
-  return config.context_length > 0 ? config.context_length : facts.context_length;
+  return models.context_length(name, facts);
 }
 
 Task<std::shared_ptr<ServedModel>> Services::acquire(

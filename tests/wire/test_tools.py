@@ -2,6 +2,8 @@
 
 import json
 
+import anthropic
+import openai
 import pytest
 
 MODEL = "mlxr-demo"
@@ -109,3 +111,75 @@ def test_reasoning_is_split_out_and_taken_back(client):
     assert "".join(d.content or "" for d in deltas) == said.content
     back = [*messages, said.model_dump(exclude_none=True), {"role": "user", "content": "Thanks"}]
     assert client.chat.completions.create(model=MODEL, messages=back, max_tokens=3).choices
+
+
+CITY = {"type": "string", "description": "Name of the city", "enum": ["Bergen", "Oslo"]}
+DAYS = WEATHER | {
+    "strict": True,
+    "parameters": {
+        "type": "object",
+        "properties": {"city": CITY, "days": {"type": "integer", "minimum": 2, "maximum": 5}},
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+}
+STRICT = [{"type": "function", "function": DAYS}]
+
+
+def fits(arguments):
+    value = json.loads(arguments)
+    return (
+        set(value) == {"city", "days"}
+        and value["city"] in ("Bergen", "Oslo")
+        and 2 <= value["days"] <= 5
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "choice", ["auto", "required", {"type": "function", "function": {"name": "get_weather"}}]
+)
+def test_strict_arguments_fit_the_schema(client, choice, stream):
+    """The model was taught {"city": "Accra"} for this question: only the mask makes it differ."""
+    answer = ask(client, tools=STRICT, tool_choice=choice, stream=stream)
+    if stream:
+        chunks = [c.choices[0] for c in answer]
+        fragments = [c for chunk in chunks for c in chunk.delta.tool_calls or []]
+        assert fits("".join(c.function.arguments for c in fragments))
+        assert chunks[-1].finish_reason == "tool_calls"
+    else:
+        (call,) = answer.choices[0].message.tool_calls
+        assert fits(call.function.arguments)
+        assert answer.choices[0].finish_reason == "tool_calls"
+
+
+def test_required_calls_one_of_several_tools(client):
+    other = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}}
+    for seed in range(4):
+        answer = ask(
+            client, tools=[*TOOLS, other], tool_choice="required", temperature=1.5, seed=seed
+        )
+        (call,) = answer.choices[0].message.tool_calls
+        assert call.function.name in ("get_weather", "get_time")
+        assert isinstance(json.loads(call.function.arguments), dict)
+
+
+def test_a_strict_schema_that_cannot_be_held_is_refused(client):
+    odd = {
+        **DAYS,
+        "parameters": {"type": "object", "properties": {"a": {"type": "string", "format": "odd"}}},
+    }
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, tools=[{"type": "function", "function": odd}])
+    assert refused.value.body["param"] == "tools"
+    assert "odd" in refused.value.body["message"]
+
+
+def test_anthropic_strict_tools_are_held(daemon):
+    tool = {"name": DAYS["name"], "strict": True, "input_schema": DAYS["parameters"]}
+    with anthropic.Anthropic(base_url=daemon.url, api_key="none", max_retries=0) as client:
+        answer = client.messages.create(
+            model=MODEL, max_tokens=64, temperature=0, messages=QUESTION, tools=[tool]
+        )
+    (call,) = [block for block in answer.content if block.type == "tool_use"]
+    assert fits(json.dumps(call.input))

@@ -24,13 +24,20 @@ std::optional<ReasoningTokens> reasoning_tokens(const Tokenizer& tokenizer) {
   return std::nullopt;
 }
 
-AnswerConstraint::AnswerConstraint(const Constraint& constraint, int32_t vocab_size,
-                                   const FreeParts& free, std::span<const int32_t> prompt)
-    : matcher_(constraint.matcher()),
-      mask_(mask_words(static_cast<size_t>(vocab_size))),
-      free_(free) {
-  if (!free.reasoning) return;
-  const ReasoningTokens tokens = *free.reasoning;
+AnswerConstraint::AnswerConstraint(const Constraint* constraint, int32_t vocab_size, FreeParts free,
+                                   std::span<const int32_t> prompt)
+    : mask_(mask_words(static_cast<size_t>(vocab_size))), free_(std::move(free)) {
+  if (constraint != nullptr) matcher_ = constraint->matcher();
+  if (free_.begun_call) {
+    matcher_ = free_.begun_call->matcher();
+    phase_ = Phase::kCall;
+  } else if (free_.reasoning) {
+    look_for_reasoning(prompt);
+  }
+}
+
+void AnswerConstraint::look_for_reasoning(std::span<const int32_t> prompt) {
+  const ReasoningTokens tokens = *free_.reasoning;
   const auto last = std::find_if(prompt.rbegin(), prompt.rend(), [&](int32_t id) {
     return id == tokens.open || id == tokens.close;
   });
@@ -46,9 +53,11 @@ void AnswerConstraint::allow(int32_t token) {
 }
 
 std::span<const uint32_t> AnswerConstraint::mask() {
-  if (phase_ == Phase::kReasoning || phase_ == Phase::kCall) return {};
+  const bool is_free = phase_ == Phase::kReasoning || phase_ == Phase::kFree ||
+                       (phase_ == Phase::kStart && !matcher_);
+  if (is_free) return {};
   if (!mask_is_current_) {
-    matcher_.mask(mask_);
+    matcher_->mask(mask_);
     if (phase_ == Phase::kStart) {
       if (free_.reasoning) allow(free_.reasoning->open);
       allow(free_.tool_call);
@@ -58,10 +67,24 @@ std::span<const uint32_t> AnswerConstraint::mask() {
   return mask_;
 }
 
+int32_t AnswerConstraint::instead_of(int32_t token) const {
+  const bool owed = phase_ == Phase::kReasoning && matcher_;
+  const auto& stops = free_.stop_tokens;
+  return owed && std::find(stops.begin(), stops.end(), token) != stops.end()
+             ? free_.reasoning->close
+             : token;
+}
+
+void AnswerConstraint::begin_call() {
+  if (free_.calls) matcher_ = free_.calls->matcher();
+  phase_ = free_.calls ? Phase::kCall : Phase::kFree;
+}
+
 void AnswerConstraint::accept(int32_t token) {
   mask_is_current_ = false;
   switch (phase_) {
-    case Phase::kCall:
+    case Phase::kFree:
+      if (token == free_.tool_call) begin_call();
       return;
     case Phase::kReasoning:
       if (token != free_.reasoning->close) return;
@@ -74,18 +97,23 @@ void AnswerConstraint::accept(int32_t token) {
         return;
       }
       if (token == free_.tool_call) {
-        phase_ = Phase::kCall;
+        begin_call();
         return;
       }
-      phase_ = Phase::kAnswer;
-      [[fallthrough]];
+      phase_ = matcher_ ? Phase::kAnswer : Phase::kFree;
+      if (matcher_) matcher_->accept(token);
+      return;
     case Phase::kAnswer:
-      matcher_.accept(token);
+      matcher_->accept(token);
+      return;
+    case Phase::kCall:
+      matcher_->accept(token);
+      if (matcher_->is_stopped()) phase_ = Phase::kFree;  // closing marks, or another call
   }
 }
 
 size_t AnswerConstraint::count_allowed(std::span<const int32_t> tokens) {
-  return phase_ == Phase::kAnswer ? matcher_.count_valid(tokens) : tokens.size();
+  return is_constrained() ? matcher_->count_valid(tokens) : tokens.size();
 }
 
 }  // namespace mlxr

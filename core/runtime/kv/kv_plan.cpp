@@ -22,18 +22,14 @@ int64_t default_bytes(const ArenaShape& shape, int64_t context, int64_t memory) 
   return std::max(std::min(wanted, most), shape.block_bytes());
 }
 
-}  // namespace
-
-KvPlan plan_kv(const ModelSpec& spec, const EngineOptions& options) {
+// `shape`: layers, heads and head_dim; `trained`: tokens that the model was trained for.
+KvPlan plan(ArenaShape shape, int64_t trained, const EngineOptions& options) {
   if (options.kv_block_tokens != 16 && options.kv_block_tokens != 32) {
     throw Error(ErrorCode::kInvalidArgument, "kv_block_tokens must be 16 or 32");
   }
-  const ArenaShape shape{.layers = spec.kv_layers(),
-                         .kv_heads = spec.kv_heads,
-                         .head_dim = spec.head_dim,
-                         .block_tokens = options.kv_block_tokens,
-                         .type = options.kv_type};
-  const int64_t context = options.context_length > 0 ? options.context_length : spec.context;
+  shape.block_tokens = options.kv_block_tokens;
+  shape.type = options.kv_type;
+  const int64_t context = options.context_length > 0 ? options.context_length : trained;
   const int64_t bytes =
       options.kv_bytes > 0 ? options.kv_bytes : default_bytes(shape, context, options.memory);
   const int64_t blocks =
@@ -46,6 +42,18 @@ KvPlan plan_kv(const ModelSpec& spec, const EngineOptions& options) {
   // The window is what the model and the memory allow, fixed here: it never depends on a request.
   const int64_t window = std::min(context, blocks * shape.block_tokens);
   return {shape, static_cast<int32_t>(blocks), static_cast<int32_t>(window)};
+}
+
+}  // namespace
+
+KvPlan plan_kv(const ModelSpec& spec, const EngineOptions& options) {
+  return plan({.layers = spec.kv_layers(), .kv_heads = spec.kv_heads, .head_dim = spec.head_dim},
+              spec.context, options);
+}
+
+KvPlan plan_kv(const ModelFacts& facts, const EngineOptions& options) {
+  return plan({.layers = facts.kv_layers, .kv_heads = facts.kv_heads, .head_dim = facts.head_dim},
+              facts.context_length, options);
 }
 
 }  // namespace mlxr

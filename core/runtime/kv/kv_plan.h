@@ -7,6 +7,7 @@
 namespace mlxr {
 
 struct EngineOptions;
+struct ModelFacts;
 
 struct KvPlan {
   ArenaShape shape;
@@ -18,5 +19,6 @@ struct KvPlan {
 
 // Throws Error{kInvalidArgument, kOutOfMemory} for sizes that make no sense.
 KvPlan plan_kv(const ModelSpec& spec, const EngineOptions& options);
+KvPlan plan_kv(const ModelFacts& facts, const EngineOptions& options);
 
 }  // namespace mlxr

@@ -55,7 +55,8 @@ Verified verify(Sampler& sampler, std::vector<int32_t>& tokens, const Proposal& 
         last || proposal.drawn_from.empty() ? nullptr : &proposal.drawn_from[i];
     out.tokens.push_back(choose_proposed(sampler, row(i), tokens, position, options.n_top, mask,
                                          last ? -1 : proposal.tokens[i], drawn_from));
-    const int32_t token = out.tokens.back().token;
+    int32_t& token = out.tokens.back().token;
+    if (options.constraint) token = options.constraint->instead_of(token);
     tokens.push_back(token);
     if (options.constraint) options.constraint->accept(token);
     bool over = options.ends && options.ends(out.tokens.back());

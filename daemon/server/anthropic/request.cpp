@@ -195,6 +195,9 @@ void translate_tools(const Fields& fields, Json& body) {
       function["description"] = *description;
     }
     function["parameters"] = schema == nullptr ? Json{{"type", "object"}} : *schema;
+    if (const auto strict = tool.boolean("strict")) {
+      function["strict"] = *strict;
+    }
     body["tools"].push_back({{"type", "function"}, {"function", std::move(function)}});
   }
 }

@@ -17,6 +17,9 @@ namespace {
 Task<void> send(Exchange& exchange, Json body, int status = 200) {
   Response response;
   response.status = status;
+  if (status == 503) {
+    response.headers.emplace_back("Retry-After", "1");
+  }
   response.body = to_text(body);
   co_await exchange.respond(std::move(response));
 }

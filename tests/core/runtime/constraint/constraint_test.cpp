@@ -322,7 +322,7 @@ int32_t id_of(const std::string& text) {
 }
 
 AnswerConstraint only_a(const FreeParts& free, const Ids& prompt) {
-  return {*compile(Kind::kRegex, "a"), demo_tokenizer()->vocab_size(), free, prompt};
+  return {compile(Kind::kRegex, "a").get(), demo_tokenizer()->vocab_size(), free, prompt};
 }
 
 Ids sorted(Ids ids) {
@@ -379,6 +379,18 @@ TEST(AnswerConstraint, ACallMayComeInsteadOfTheAnswer) {
   answer.accept(5000);
   EXPECT_TRUE(answer.mask().empty());
   EXPECT_FALSE(answer.complete());
+}
+
+TEST(AnswerConstraint, AStopTokenInsideReasoningClosesItWhileAnAnswerIsOwed) {
+  AnswerConstraint answer = only_a({.reasoning = kThink, .stop_tokens = kStops}, {5, 100});
+  EXPECT_EQ(answer.instead_of(7), 7);
+  EXPECT_EQ(answer.instead_of(kStops[1]), kThink.close);
+  answer.accept(kThink.close);
+  EXPECT_EQ(allowed_by(answer), Ids{id_of("a")});
+  EXPECT_EQ(answer.instead_of(kStops[1]), kStops[1]);
+  const AnswerConstraint free(nullptr, demo_tokenizer()->vocab_size(),
+                              {.reasoning = kThink, .stop_tokens = kStops}, Ids{5, 100});
+  EXPECT_EQ(free.instead_of(kStops[1]), kStops[1]) << "nothing is owed";
 }
 
 TEST(AnswerConstraint, KnowsTheBordersOfReasoning) {

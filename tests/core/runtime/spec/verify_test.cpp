@@ -240,7 +240,7 @@ TEST(Verify, AConstraintMasksEachPosition) {
   const auto run = [&](int32_t most) {
     Sampler sampler(p, vocab);
     NgramProposer proposer({.longest = 3, .shortest = 1});
-    AnswerConstraint answer(*constraint, vocab, {}, {});
+    AnswerConstraint answer(constraint.get(), vocab, {}, {});
     Ids tokens = {300};
     int accepted = 0;
     while (!answer.complete()) {
