@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import jsonschema
 import pytest
 from running_daemon import RunningDaemon
+from scripted_model import write_scripted_model
 from test_tools import QUESTION, TOOLS
 from thinking_model import NAME as THINKER
 from thinking_model import SUM, make_thinking_model
@@ -112,11 +113,11 @@ def test_a_schema_is_for_the_content_and_not_for_the_thoughts(http, path, stream
     strict=True,
     reason="the end token is allowed inside thoughts, so an answer that owes JSON can end empty",
 )
-@pytest.mark.parametrize("think", [True, False])
-def test_thoughts_that_never_close_do_not_end_an_answer_that_owes_json(http, think):
+@both_routes
+def test_thoughts_that_never_close_do_not_end_an_answer_that_owes_json(http, path):
     who = [{"role": "user", "content": "Describe Ada."}]
     schema = {"type": "array", "items": PERSON, "minItems": 1, "maxItems": 1}
-    text, _, last = ask(http, CHAT, who, model=THINKER, format=schema, think=think)
+    text, _, last = ask(http, path, who, model=THINKER, format=schema, think=True)
     assert last["done_reason"] == "stop"
     assert text, "the model ended in its thoughts"
     jsonschema.validate(json.loads(text), schema)
@@ -371,3 +372,21 @@ def test_arguments_of_calls_are_objects(http, stream):
     ]
     assert "tool_call" not in "".join(line["message"]["content"] for line in lines)
     assert lines[-1]["done_reason"] == "stop"
+
+
+@streamed_or_whole
+def test_parallel_calls_are_an_entry_each(start, tmp_path, stream):
+    pieces = ['<tool_call>\n{"name": "get_weather", ', '"arguments": {"city": ', '"Accra"}}\n']
+    pieces += ["</tool_call>\n", '<tool_call>\n{"name": "get_weather", "arguments"']
+    pieces += [': {"city": "Oslo", "days": 3}}', "\n</tool_call>"]
+    write_scripted_model(tmp_path / "scripted", pieces)
+    with start("--model-folders", tmp_path).client() as client:
+        body = body_of(CHAT, QUESTION, model="scripted", stream=stream, tools=TOOLS)
+        lines = lines_of(client, CHAT, body)
+    calls = [c for line in lines for c in line["message"].get("tool_calls", [])]
+    assert [c["function"] for c in calls] == [
+        {"name": "get_weather", "arguments": {"city": "Accra"}},
+        {"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}},
+    ]
+    assert "".join(line["message"]["content"] for line in lines).strip() == ""
+    assert (lines[-1]["done"], lines[-1]["done_reason"]) == (True, "stop")

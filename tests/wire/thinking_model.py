@@ -1,4 +1,7 @@
-"""A model made out of mlxr-demo whose template opens the thoughts itself, where thinking is on."""
+"""A model made out of mlxr-demo whose template opens the thoughts itself, as Qwen's do.
+
+Where thinking is off it closes them at once.
+"""
 
 import json
 
@@ -6,7 +9,10 @@ from running_daemon import MODELS
 
 NAME = "thinker"
 PROMPT = "{{- '<|im_start|>assistant\\n' }}"
-OPENING = "{%- if enable_thinking is not false %}{{- '<think>' }}{%- endif %}"
+OPENING = (
+    "{%- if enable_thinking is not false %}{{- '<think>' }}"
+    "{%- else %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
+)
 SUM = [
     {"role": "system", "content": "Think first, then answer."},
     {"role": "user", "content": "What is 63 + 81 - 88?"},
