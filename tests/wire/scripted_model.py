@@ -17,24 +17,26 @@ END, LINE_BREAK = "<|im_end|>", "\u010a"  # as byte-level vocabularies write a l
 
 
 def write_scripted_model(folder, pieces):
+    """Pieces that are tokens by themselves, such as "<tool_call>", stay what they are."""
     assert len(set(pieces)) == len(pieces) < SIZE
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     added = tokenizer["added_tokens"]
-    first = 1 + max(token["id"] for token in added)
-    for i, piece in enumerate(pieces):
-        added.append(added[-1] | {"id": first + i, "content": piece, "special": False})
+    ids = {token["content"]: token["id"] for token in added}
+    for piece in pieces:
+        if piece not in ids:
+            ids[piece] = 1 + max(ids.values())
+            added.append(added[-1] | {"id": ids[piece], "content": piece, "special": False})
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    vocab_size = first + len(pieces)
+    vocab_size = 1 + max(ids.values())
     config = json.loads((folder / "config.json").read_text())
     sizes = {"hidden_size": SIZE, "intermediate_size": SIZE, "head_dim": SIZE}
     heads = {"num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
     config |= {**sizes, **heads, "vocab_size": vocab_size, "tie_word_embeddings": False}
     (folder / "config.json").write_text(json.dumps(config))
 
-    end = next(token["id"] for token in added if token["content"] == END)
     # A chat's prompt ends with a line break.
-    said = [tokenizer["model"]["vocab"][LINE_BREAK], *range(first, vocab_size), end]
+    said = [tokenizer["model"]["vocab"][LINE_BREAK], *(ids[piece] for piece in pieces), ids[END]]
     embedding, head = np.zeros((2, vocab_size, SIZE), "<f4")
     for i, (token, following) in enumerate(zip(said[:-1], said[1:], strict=True)):
         embedding[token, i] = head[following, i] = 5

