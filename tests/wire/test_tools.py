@@ -177,9 +177,14 @@ def test_a_strict_schema_that_cannot_be_held_is_refused(client):
 
 def test_anthropic_strict_tools_are_held(daemon):
     tool = {"name": DAYS["name"], "strict": True, "input_schema": DAYS["parameters"]}
+    tool["description"] = DAYS["description"]
     with anthropic.Anthropic(base_url=daemon.url, api_key="none", max_retries=0) as client:
         answer = client.messages.create(
-            model=MODEL, max_tokens=64, temperature=0, messages=QUESTION, tools=[tool]
+            model=MODEL,
+            max_tokens=64,
+            messages=QUESTION,
+            tools=[tool],
+            extra_body={"temperature": 0},
         )
     (call,) = [block for block in answer.content if block.type == "tool_use"]
     assert fits(json.dumps(call.input))

@@ -109,10 +109,6 @@ def test_a_schema_is_for_the_content_and_not_for_the_thoughts(http, path, stream
     assert "think>" not in text + thoughts
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the end token is allowed inside thoughts, so an answer that owes JSON can end empty",
-)
 @both_routes
 def test_thoughts_that_never_close_do_not_end_an_answer_that_owes_json(start, tmp_path, path):
     write_scripted_model(tmp_path / "scripted", ["I do not know", " that."])

@@ -168,10 +168,6 @@ def test_the_list_says_the_window_whatever_the_memory(narrow, http, start):
         assert listed_window(client) == 2048
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="where kv_bytes makes the window smaller, the list still says the model's own",
-)
 def test_the_listed_window_is_the_one_that_counts(start):
     with start("--kv-bytes", "2MiB", "--kv-disk", "false").client() as client:
         client.post(TEXT, json={"prompt": "a", "max_tokens": 1})
@@ -267,10 +263,6 @@ def test_a_forced_call_ends_with_tool_calls(http, choice, name):
     assert streamed == "".join(call["arguments"] for call in called)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="with several tools, required only begins a call: the model may leave it for text",
-)
 def test_a_required_call_comes_whatever_was_asked(http):
     for seed in range(6):
         body = chat_body("Who are you?", tools=[*TOOLS, CLOCK], tool_choice="required", seed=seed)
