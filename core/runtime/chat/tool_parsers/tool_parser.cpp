@@ -2,6 +2,7 @@
 
 #include "core/runtime/chat/tool_parsers/parsers.h"
 #include "core/runtime/chat/tool_parsers/tagged_json.h"
+#include "core/runtime/chat/tool_parsers/typed_arguments.h"
 
 namespace mlxr {
 namespace {
@@ -114,11 +115,9 @@ std::string call_opening(ToolFormat format, std::string_view name) {
   }
 }
 
-std::unique_ptr<TextParser> make_tool_parser(ToolFormat format,
-                                             const nlohmann::ordered_json& tools) {
-  if (format == ToolFormat::kHarmony) return harmony_parser();
-  ToolSchemas schemas(tools);
-  if (schemas.names().empty()) return std::make_unique<PlainTextParser>();
+namespace {
+
+std::unique_ptr<TextParser> parser_of(ToolFormat format, ToolSchemas schemas) {
   switch (format) {
     case ToolFormat::kHermes:
       return tagged_json_parser({{"<tool_call>"}, "</tool_call>", {}});
@@ -152,10 +151,22 @@ std::unique_ptr<TextParser> make_tool_parser(ToolFormat format,
     case ToolFormat::kGemmaCall:
       return gemma_parser({"<|tool_call>", "<tool_call|>", "<|\"|>"});
     case ToolFormat::kHarmony:
+      return harmony_parser();
     case ToolFormat::kNone:
       break;
   }
   return std::make_unique<PlainTextParser>();
+}
+
+}  // namespace
+
+std::unique_ptr<TextParser> make_tool_parser(ToolFormat format,
+                                             const nlohmann::ordered_json& tools) {
+  ToolSchemas schemas(tools);
+  if (schemas.names().empty() && format != ToolFormat::kHarmony) {
+    return std::make_unique<PlainTextParser>();
+  }
+  return with_typed_arguments(parser_of(format, schemas), schemas);
 }
 
 }  // namespace mlxr

@@ -65,11 +65,20 @@ ToolSchemas::ToolSchemas(const Json& tools) {
   }
 }
 
+std::vector<std::string> ToolSchemas::types(const std::string& function,
+                                            const std::string& argument) const {
+  const Json* schema = member(member(&properties_, function.c_str()), argument.c_str());
+  return schema == nullptr ? std::vector<std::string>{} : types_of(*schema);
+}
+
+bool ToolSchemas::wants_no_string(const std::string& function, const std::string& argument) const {
+  const std::vector<std::string> types = this->types(function, argument);
+  return !types.empty() && std::find(types.begin(), types.end(), "string") == types.end();
+}
+
 std::string ToolSchemas::typed(const std::string& function, const std::string& argument,
                                const std::string& text) const {
-  const Json* schema = member(member(&properties_, function.c_str()), argument.c_str());
-  const std::vector<std::string> types =
-      schema == nullptr ? std::vector<std::string>{} : types_of(*schema);
+  const std::vector<std::string> types = this->types(function, argument);
   const Json value = parsed(text);
   // Without a type, what reads as an object or a list is one.
   const bool is_typed =

@@ -152,6 +152,25 @@ TEST(ToolParsers, NoTextIsLostWhereACallWasOnlyBegun) {
   expect(ToolFormat::kLlamaPythonic, "[,;oops", "[,;oops");
 }
 
+TEST(ToolParsers, StringsBecomeWhatTheSchemaWants) {
+  const auto hermes = [](const std::string& arguments) {
+    return "<tool_call>{\"name\": \"weather\", \"arguments\": " + arguments + "}</tool_call>";
+  };
+  const auto comes_to = [&](const std::string& arguments, const std::string& typed) {
+    expect(ToolFormat::kHermes, hermes(arguments), "[0:weather " + typed + "]");
+  };
+  comes_to(R"({"days": "2", "city": "2"})", R"({"days":2,"city":"2"})");
+  comes_to(R"({"tags": "[\"a\", \"}\"]", "days": "-1"})", R"({"tags":["a","}"],"days":-1})");
+  comes_to(R"({"days": "two", "tags": "a"})", R"({"days":"two","tags":"a"})");
+  comes_to(R"({"days": "2.5", "other": "2"})", R"({"days":"2.5","other":"2"})");
+  comes_to(R"({"city": {"days": "2"}, "tags": ["days", "2"]})",
+           R"({"city":{"days":"2"},"tags":["days","2"]})");
+  expect(ToolFormat::kHermes, "<tool_call>{\"name\": \"weather\", \"arguments\": {\"days\": \"1",
+         "[0:weather {\"days\":1}]");
+  expect(ToolFormat::kLlamaPythonic, "[weather(days='3', city='Oslo')]",
+         R"([0:weather {"days":3,"city":"Oslo"}])");
+}
+
 TEST(ToolParsers, TextOfACallIsNotSaidAgain) {
   const std::string calls = R"([{"name": "time", "parameters": {}}, )";
   expect(ToolFormat::kLlamaJson, calls, "[0:time {}]");
