@@ -80,7 +80,7 @@ def count_lines(results, suite):
 def count(results, suite):
     if programs := gtest_programs(suite):
         return count_gtest(results, programs)
-    if suite in ("pytest", "scores"):
+    if suite in ("pytest", "clients", "scores"):
         return count_pytest(results / f"{suite}.xml")
     return count_lines(results, suite)
 

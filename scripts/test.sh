@@ -2,8 +2,8 @@
 # Runs every test. Sets up and builds first; a fresh clone on a bare Debian 12 is enough.
 #
 #   scripts/test.sh              everything
-#   scripts/test.sh SUITE...     only these: core avx2 generic neon daemon text-ffi parity pytest scores
-#                                lint asan tsan fuzz (neon: on x86-64 Linux, in QEMU)
+#   scripts/test.sh SUITE...     only these: core avx2 generic neon daemon text-ffi parity pytest clients
+#                                scores lint asan tsan fuzz (neon: on x86-64 Linux, in QEMU)
 #
 # The last lines say what each suite counted and, at the very end, how many passed and failed.
 # Results and logs lie in build/test-results.
@@ -11,7 +11,7 @@ set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT" || exit 1
 
-ALL=(core avx2 generic daemon text-ffi parity pytest scores lint asan tsan fuzz)
+ALL=(core avx2 generic daemon text-ffi parity pytest clients scores lint asan tsan fuzz)
 if [ "$(uname -sm)" = 'Linux x86_64' ]; then ALL+=(neon); fi
 SUITES=("$@")
 if [ ${#SUITES[@]} -eq 0 ]; then SUITES=("${ALL[@]}"); fi
@@ -69,6 +69,7 @@ suite_pytest() {
   MLXR_BIN=$BIN "$TEST_PYTHON" -m pytest -q -ra --durations=5 \
     "--junitxml=$RESULTS/pytest.xml" tests/wire tests/cli tests/text
 }
+suite_clients() { MLXR_BIN=$BIN scripts/test_clients.sh -ra "--junitxml=$RESULTS/clients.xml"; }
 suite_scores() {
   MLXR_BIN=$BIN "$TEST_PYTHON" -m pytest -q -ra "--junitxml=$RESULTS/scores.xml" tests/scores
 }

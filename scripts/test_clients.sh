@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs further unmodified clients against the daemon: litellm, langchain, instructor, llm. They are
-# large to install (450 MB), so scripts/test.sh leaves them out.
+# large to install (450 MB), hence in a virtual environment of their own.
 #
 #   scripts/test_clients.sh [PYTEST_ARGUMENT...]      needs scripts/build.sh to have run
 #

@@ -29,8 +29,8 @@ constexpr const char* kRequest = R"({
   "stop_sequences": {"type": "array", "maxItems": 16, "items": {"type": "string", "minLength": 1}},
   "tools": {"type": "array", "items": {"type": "object", "properties": {
     "type": {"enum": ["custom", null]}, "name": {"type": "string"},
-    "description": {"type": ["string", "null"]}, "input_schema": {"type": ["object", "null"]}},
-    "required": ["name"]}},
+    "description": {"type": ["string", "null"]}, "input_schema": {"type": ["object", "null"]},
+    "strict": {"type": ["boolean", "null"]}}, "required": ["name"]}},
   "tool_choice": {"type": "object", "properties": {"type": {"enum": ["auto", "any", "tool", "none"]},
     "name": {"type": "string"}, "disable_parallel_tool_use": {"type": ["boolean", "null"]}},
     "required": ["type"]},
