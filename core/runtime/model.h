@@ -34,7 +34,7 @@ struct ModelFacts {
   int32_t hidden_size = 0;
   int32_t layers = 0;
   int32_t kv_layers = 0, kv_heads = 0, head_dim = 0;  // of the keys and values that are kept
-  bool encoder = false;            // it makes embeddings, and cannot answer
+  bool encoder = false;                               // it makes embeddings, and cannot answer
   std::optional<Pooling> pooling;  // as the model was trained; nothing: it was not, for embeddings
 };
 
