@@ -53,11 +53,25 @@ void LoadWait::begin(const ModelEntry& entry, std::optional<std::chrono::millise
   }
 }
 
-Task<std::shared_ptr<ServedModel>> LoadWait::end(const ModelEntry& entry) {
+Task<void> LoadWait::keep_alive(Exchange& exchange, KeptStream& stream) {
+  if (exchange.started()) {
+    co_await stream.ping_if_idle();
+  } else {
+    co_await stream.begin();
+  }
+}
+
+Task<std::shared_ptr<ServedModel>> LoadWait::end(const ModelEntry& entry, KeptStream* stream) {
   // A wake-up that is posted between this look and the wait runs after the coroutine suspends.
   while (!news_->is_there()) {
-    boost::system::error_code ignored;
-    co_await news_->wake.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    if (stream != nullptr) {
+      news_->wake.expires_after(KeptStream::kPingInterval);
+    }
+    boost::system::error_code woken;
+    co_await news_->wake.async_wait(asio::redirect_error(asio::use_awaitable, woken));
+    if (!woken && stream != nullptr && !exchange_.disconnected()) {
+      co_await keep_alive(exchange_, *stream);
+    }
   }
   if (exchange_.disconnected()) {
     throw RequestError({499, "the client went away while its model was being loaded",

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "daemon/scheduler/model_manager.h"
-#include "daemon/server/http/exchange.h"
+#include "daemon/server/http/kept_stream.h"
 
 namespace mlxr {
 
@@ -20,11 +20,14 @@ class LoadWait {
 
   // Throws as ModelManager::acquire.
   void begin(const ModelEntry& entry, std::optional<std::chrono::milliseconds> timeout);
-  // The model; throws what the load threw, its files' faults named.
-  Task<std::shared_ptr<ServedModel>> end(const ModelEntry& entry);
+  // The model; throws what the load threw, its files' faults named. `stream`: begun, and kept
+  // alive, when the load takes longer than KeptStream::kPingInterval; null: the client asked for
+  // none.
+  Task<std::shared_ptr<ServedModel>> end(const ModelEntry& entry, KeptStream* stream);
 
  private:
   struct News;
+  static Task<void> keep_alive(Exchange& exchange, KeptStream& stream);
 
   ModelManager& models_;
   Exchange& exchange_;

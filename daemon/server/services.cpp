@@ -29,14 +29,15 @@ int32_t Services::context_length(const std::string& name, const ModelFacts& fact
 }
 
 Task<std::shared_ptr<ServedModel>> Services::acquire(
-    Exchange& exchange, std::string name, std::optional<std::chrono::milliseconds> timeout) {
+    Exchange& exchange, std::string name, std::optional<std::chrono::milliseconds> timeout,
+    KeptStream* stream) {
   const ModelEntry entry = co_await run_on(work, [this, &name] { return models.find(name); });
   if (std::shared_ptr<ServedModel> model = models.acquire_loaded(entry)) {
     co_return model;
   }
   LoadWait wait(models, exchange);
   wait.begin(entry, time_limit(config, timeout));
-  co_return co_await wait.end(entry);
+  co_return co_await wait.end(entry, stream);
 }
 
 std::optional<std::chrono::milliseconds> time_limit(

@@ -23,6 +23,7 @@
 #include "daemon/server/auth/rate_limit.h"
 #include "daemon/server/http/async.h"
 #include "daemon/server/http/exchange.h"
+#include "daemon/server/http/kept_stream.h"
 #include "daemon/server/openai/response_store.h"
 #include "daemon/server/prompt_builder.h"
 #include "daemon/telemetry/request_counts.h"
@@ -45,7 +46,8 @@ struct Services {
   // when its client goes. A file that cannot be loaded is kCorruptFile or kUnsupported, naming it.
   Task<std::shared_ptr<ServedModel>> acquire(
       Exchange& exchange, std::string name,
-      std::optional<std::chrono::milliseconds> timeout = std::nullopt);
+      std::optional<std::chrono::milliseconds> timeout = std::nullopt,
+      KeptStream* stream = nullptr);
   double uptime_seconds() const;
   // Tokens that a sequence of this model may hold here, loaded or not.
   int32_t context_length(const std::string& name, const ModelFacts& facts) const;

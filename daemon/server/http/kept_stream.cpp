@@ -19,6 +19,9 @@ std::string sse_event(std::string_view data, std::string_view name) {
 
 Task<bool> KeptStream::begin() {
   last_write_ = std::chrono::steady_clock::now();
+  if (exchange_.started()) {
+    co_return !exchange_.disconnected();
+  }
   co_return co_await exchange_.begin_stream(content_type_);
 }
 

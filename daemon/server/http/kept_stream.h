@@ -15,6 +15,7 @@ namespace mlxr {
 std::string sse_event(std::string_view data, std::string_view name = "");
 
 inline constexpr const char* kEventStreamType = "text/event-stream; charset=utf-8";
+inline constexpr const char* kEventStreamPing = ": ping\n\n";  // a comment
 
 class KeptStream {
  public:
@@ -23,6 +24,7 @@ class KeptStream {
 
   static constexpr std::chrono::milliseconds kPingInterval{3000};
 
+  // Does nothing more where the exchange's stream was begun before.
   Task<bool> begin();
   Task<bool> send(std::string bytes);
   // Sends the ping when nothing was sent for kPingInterval.

@@ -25,18 +25,29 @@ Task<void> send(Exchange& exchange, Json body) {
   co_await exchange.respond(std::move(response));
 }
 
+FormatOptions named(const std::string& model) {
+  FormatOptions options;
+  options.model = model;
+  return options;
+}
+
+KeptStream stream_of(Exchange& exchange, const AnswerFormat& format) {
+  return {exchange, format.content_type(), format.ping()};
+}
+
 // The model of a request, and how long it took to have it.
 struct Loaded {
   std::shared_ptr<ServedModel> model;
   FormatOptions format;
 };
 
+// `stream`: kept alive until the model is there; null: the client asked for none.
 Task<Loaded> load(Services& services, Exchange& exchange, const ChatRequest& request,
-                  std::string shown_name) {
+                  std::string shown_name, KeptStream* stream) {
   Loaded loaded;
   loaded.format.model = std::move(shown_name);
-  loaded.model =
-      co_await services.acquire(exchange, request.chat.options.model, request.chat.options.timeout);
+  loaded.model = co_await services.acquire(exchange, request.chat.options.model,
+                                           request.chat.options.timeout, stream);
   loaded.format.load_time = Clock::now() - loaded.format.began;
   loaded.format.show_thinking = request.think.value_or(true);
   exchange.record.model = loaded.model->name();
@@ -58,7 +69,7 @@ Task<void> load_only(Services& services, Exchange& exchange, const ChatRequest& 
       return services.models.unload(services.models.find(request.chat.options.model).name);
     });
   } else {
-    co_await load(services, exchange, request, shown_name);
+    co_await load(services, exchange, request, shown_name, nullptr);
   }
   co_await send(exchange, load_body(shown_name, chat, unloads ? "unload" : "load"));
 }
@@ -87,7 +98,9 @@ Task<void> chat(Services& services, Exchange& exchange) {
     co_await load_only(services, exchange, request, true, name);
     co_return;
   }
-  Loaded loaded = co_await load(services, exchange, request, name);
+  KeptStream stream = stream_of(exchange, *chat_format(named(name)));
+  KeptStream* const kept = request.chat.options.stream ? &stream : nullptr;
+  Loaded loaded = co_await load(services, exchange, request, name, kept);
   AnswerOptions options{request.chat.options.stream, 1, {}};
   Generation generation(services, exchange, loaded.model);
   co_await services.run_on(services.work, [&] {
@@ -145,7 +158,9 @@ Task<void> generate(Services& services, Exchange& exchange) {
     co_await load_only(services, exchange, request.base, false, name);
     co_return;
   }
-  Loaded loaded = co_await load(services, exchange, request.base, name);
+  KeptStream stream = stream_of(exchange, *generate_format(named(name)));
+  KeptStream* const kept = request.base.chat.options.stream ? &stream : nullptr;
+  Loaded loaded = co_await load(services, exchange, request.base, name, kept);
   AnswerOptions options{request.base.chat.options.stream, 1, {}};
   Generation generation(services, exchange, loaded.model);
   co_await services.run_on(services.work, [&] {

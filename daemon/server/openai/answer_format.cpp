@@ -283,7 +283,7 @@ OpenAiFormat::OpenAiFormat(const std::string& id_prefix, FormatOptions options)
 
 std::string OpenAiFormat::content_type() const { return kEventStreamType; }
 
-std::string OpenAiFormat::ping() const { return ": ping\n\n"; }
+std::string OpenAiFormat::ping() const { return kEventStreamPing; }
 
 std::string OpenAiFormat::failure(const ApiError& error) const {
   return sse_event(mlxr::to_json(error));

@@ -218,7 +218,7 @@ class ResponseFormat : public AnswerFormat {
         items_([this](const char* type, Json fields) { emit(type, std::move(fields)); }) {}
 
   std::string content_type() const override { return kEventStreamType; }
-  std::string ping() const override { return ": ping\n\n"; }
+  std::string ping() const override { return kEventStreamPing; }
 
   std::string opening(int) override {
     const Json response = response_in("in_progress");
