@@ -28,30 +28,20 @@ Json schema_of(const Json& tool) {
   return schema;
 }
 
-std::string_view arguments_key(ToolFormat format) {
-  return format == ToolFormat::kLlamaJson ? "parameters" : "arguments";
-}
-
-bool is_json(ToolFormat format) {
-  return format == ToolFormat::kHermes || format == ToolFormat::kLlamaJson ||
-         format == ToolFormat::kMistral || format == ToolFormat::kPhi ||
-         format == ToolFormat::kPhiFunctools || format == ToolFormat::kGranite;
-}
-
 // A string of the grammar that matches JSON's spelling of `text`.
 std::string literal_of(std::string_view text) { return Json(Json(text).dump()).dump(); }
 
 std::string name_of(const Json& tool) { return tool.at("function").at("name").get<std::string>(); }
 
 // From the name's value to the end of the object, one way a tool.
-std::string rest_of_call(ToolFormat format, const Json& tools) {
+std::string rest_of_call(const JsonCall& spelling, const Json& tools) {
   std::string rules(kSpaceRules);
   rules += "rest: space named space \"}\"\nnamed: ";
   for (size_t i = 0; i < tools.size(); ++i) {
     const std::string arguments = "arguments_" + std::to_string(i);
     rules += i > 0 ? "\n  | " : "";
     rules += literal_of(name_of(tools[i])) + " space \",\" space " +
-             literal_of(arguments_key(format)) + " space \":\" space " + arguments;
+             literal_of(spelling.arguments_key) + " space \":\" space " + arguments;
   }
   for (size_t i = 0; i < tools.size(); ++i) {
     rules += "\narguments_" + std::to_string(i) + ": %json " + schema_of(tools[i]).dump();
@@ -60,6 +50,24 @@ std::string rest_of_call(ToolFormat format, const Json& tools) {
 }
 
 }  // namespace
+
+std::optional<JsonCall> json_call(ToolFormat format) {
+  switch (format) {
+    case ToolFormat::kHermes:
+      return JsonCall{"<tool_call>\n"};
+    case ToolFormat::kLlamaJson:
+      return JsonCall{"", "parameters"};
+    case ToolFormat::kMistral:
+      return JsonCall{"[TOOL_CALLS]["};
+    case ToolFormat::kPhi:
+    case ToolFormat::kGranite:
+      return JsonCall{"<|tool_call|>["};
+    case ToolFormat::kPhiFunctools:
+      return JsonCall{"functools["};
+    default:
+      return std::nullopt;
+  }
+}
 
 bool asks_for_strict_calls(const Json& tools) {
   for (const Json& tool : tools) {
@@ -97,22 +105,22 @@ std::string_view call_mark(ToolFormat format) {
 std::string calls_grammar(ToolFormat format, const Json& tools) {
   const std::string call = R"("{" space "\"name\"" space ":" rest)";
   if (format == ToolFormat::kHermes) {
-    return "start: space " + call + "\n" + rest_of_call(format, tools);
+    return "start: space " + call + "\n" + rest_of_call(*json_call(format), tools);
   }
   if (format == ToolFormat::kPhi || format == ToolFormat::kGranite) {
     return "start: space \"[\" space call (space \",\" space call)* space \"]\"\ncall: " + call +
-           "\n" + rest_of_call(format, tools);
+           "\n" + rest_of_call(*json_call(format), tools);
   }
   return "";
 }
 
 std::string forced_call_grammar(ToolFormat format, const Json& tools, std::string_view name) {
-  if (!is_json(format)) return "";
-  if (name.empty()) return "start: rest\n" + rest_of_call(format, tools);
+  const auto spelling = json_call(format);
+  if (!spelling) return "";
+  if (name.empty()) return "start: rest\n" + rest_of_call(*spelling, tools);
   for (const Json& tool : tools) {
     if (name_of(tool) != name) continue;
-    return "start: space arguments space \"}\"\nspace: SPACE?\nSPACE: /[ "
-           "\\t\\n]{1,32}/\narguments: %json " +
+    return "start: space arguments space \"}\"\n" + std::string(kSpaceRules) + "arguments: %json " +
            schema_of(tool).dump() + "\n";
   }
   return "";

@@ -3,12 +3,22 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "core/runtime/chat/tool_parsers/tool_parser.h"
 
 namespace mlxr {
+
+// How a format spells a call in JSON: {"name": ..., arguments_key: ...}.
+struct JsonCall {
+  std::string_view before;  // marks, and the bracket of a list
+  std::string_view arguments_key = "arguments";
+};
+
+// Nothing where the format's calls are not JSON.
+std::optional<JsonCall> json_call(ToolFormat format);
 
 // One of OpenAI's tools asks, with "strict", for arguments that fit its schema.
 bool asks_for_strict_calls(const nlohmann::ordered_json& tools);

@@ -1,5 +1,6 @@
 #include "core/runtime/chat/tool_parsers/tool_parser.h"
 
+#include "core/runtime/chat/tool_parsers/call_grammar.h"
 #include "core/runtime/chat/tool_parsers/parsers.h"
 #include "core/runtime/chat/tool_parsers/tagged_json.h"
 #include "core/runtime/chat/tool_parsers/typed_arguments.h"
@@ -43,13 +44,16 @@ constexpr Sign kSigns[] = {
     {"tool_code", ToolFormat::kGemmaCode},
 };
 
-std::string json_opening(const std::string& before, std::string_view name_key,
-                         std::string_view arguments_key, std::string_view name) {
+std::string json_opening(const JsonCall& spelling, std::string_view name) {
   // Ends where tokens of ordinary JSON end: a space or a quote more, and the model would have to go
   // on with tokens that it never saw there.
-  std::string opening = before + "{\"" + std::string(name_key) + "\":";
+  std::string opening = std::string(spelling.before) + "{\"name\":";
   if (!name.empty()) {
-    opening.append(" \"").append(name).append("\", \"").append(arguments_key).append("\":");
+    opening.append(" \"")
+        .append(name)
+        .append("\", \"")
+        .append(spelling.arguments_key)
+        .append("\":");
   }
   return opening;
 }
@@ -87,19 +91,8 @@ bool marks_are_control_tokens(ToolFormat format) {
 bool wants_short_call_ids(ToolFormat format) { return format == ToolFormat::kMistral; }
 
 std::string call_opening(ToolFormat format, std::string_view name) {
+  if (const auto spelling = json_call(format)) return json_opening(*spelling, name);
   switch (format) {
-    case ToolFormat::kHermes:
-      return json_opening("<tool_call>\n", "name", "arguments", name);
-    case ToolFormat::kLlamaJson:
-      return json_opening("", "name", "parameters", name);
-    case ToolFormat::kMistral:
-      return json_opening("[TOOL_CALLS][", "name", "arguments", name);
-    case ToolFormat::kPhi:
-      return json_opening("<|tool_call|>[", "name", "arguments", name);
-    case ToolFormat::kPhiFunctools:
-      return json_opening("functools[", "name", "arguments", name);
-    case ToolFormat::kGranite:
-      return json_opening("<|tool_call|>[", "name", "arguments", name);
     case ToolFormat::kQwenXml:
       return named_opening("<tool_call>\n<function=", name, ">\n");
     case ToolFormat::kGlm:
