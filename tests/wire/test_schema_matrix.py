@@ -11,7 +11,7 @@ import pytest
 from running_daemon import RunningDaemon, events_of
 from scripted_model import write_scripted_model
 from test_tools import TOOLS
-from thinking_model import NAME, SUM, make_thinking_model
+from thinking_model import NAME, SUM, thinking_daemon
 
 OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
 LIMIT = 300
@@ -59,11 +59,8 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def thinker():
-    with RunningDaemon() as running:
-        with running.client() as client:
-            make_thinking_model(client)
+    with thinking_daemon() as running:
         yield running
-        assert running.process.poll() is None, running.text()
 
 
 def openai_body(schema, think, seed, temperature):

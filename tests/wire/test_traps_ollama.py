@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 
 import jsonschema
 import pytest
-from running_daemon import RunningDaemon
 from scripted_model import write_scripted_model
 from test_tools import QUESTION, TOOLS
 from thinking_model import NAME as THINKER
-from thinking_model import SUM, make_thinking_model
+from thinking_model import SUM, thinking_daemon
 
 MODEL = "mlxr-demo"
 CHAT, GENERATE = "/api/chat", "/api/generate"
@@ -34,11 +33,8 @@ streamed_or_whole = pytest.mark.parametrize("stream", [False, True])
 
 @pytest.fixture(scope="module")
 def own():
-    with RunningDaemon() as running:
-        with running.client() as client:
-            make_thinking_model(client)
+    with thinking_daemon() as running:
         yield running
-        assert running.process.poll() is None, running.text()
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ Where thinking is off it closes them at once.
 """
 
 import json
+from contextlib import contextmanager
 
-from running_daemon import MODELS
+from running_daemon import MODELS, RunningDaemon
 
 NAME = "thinker"
 PROMPT = "{{- '<|im_start|>assistant\\n' }}"
@@ -25,3 +26,13 @@ def make_thinking_model(client):
     body = {"model": NAME, "from": "mlxr-demo", "template": before + PROMPT + OPENING + after}
     answer = client.post("/api/create", json=body | {"stream": False})
     assert answer.json() == {"status": "success"}, answer.text
+
+
+@contextmanager
+def thinking_daemon():
+    """A daemon that has the model; it must be running still at the end."""
+    with RunningDaemon() as running:
+        with running.client() as client:
+            make_thinking_model(client)
+        yield running
+        assert running.process.poll() is None, running.text()
