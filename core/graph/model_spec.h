@@ -81,6 +81,13 @@ struct ModelSpec {
   int32_t window(int32_t layer) const {
     return windows.empty() ? 0 : windows[static_cast<size_t>(layer)];
   }
+  int32_t window_layers() const {
+    return static_cast<int32_t>(windows.size()) -
+           static_cast<int32_t>(std::count(windows.begin(), windows.end(), 0));
+  }
+  int32_t widest_window() const {
+    return windows.empty() ? 0 : *std::max_element(windows.begin(), windows.end());
+  }
   bool has_experts(int32_t layer) const {
     const auto& dense = moe.dense_layers;
     return moe.experts > 0 && std::find(dense.begin(), dense.end(), layer) == dense.end();

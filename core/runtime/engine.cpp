@@ -18,9 +18,14 @@ namespace mlxr {
 namespace mx = mlx::core;
 namespace {
 
-// Of a block: the keys of all heads of a layer, which lie together, or its values.
-size_t part_bytes(const cpu::KvLayerRef& layer) {
-  return static_cast<size_t>(layer.kv_heads * layer.region_bytes());
+// The layers that have blocks apart from the others' (kv_plan.h): those with a window, where it is
+// shorter than the context.
+std::vector<bool> windowed_layers(const ModelSpec& spec, const KvPlan& plan) {
+  std::vector<bool> windowed;
+  for (int32_t i = 0; i < plan.shape.layers; ++i) {
+    windowed.push_back(plan.window.tokens > 0 && spec.window(i) > 0);
+  }
+  return windowed;
 }
 
 }  // namespace
@@ -68,7 +73,10 @@ struct Engine::Impl {
   void check(std::span<const SequenceSlice> slices) const;
   void check_encoder(const SequenceSlice& slice) const;
   void reserve(std::span<const SequenceSlice> slices) const;
+  template <class Body>
+  void each_half(BlockId block, Body&& body) const;
   void copy_block(const BlockCopy& copy) const;
+  std::vector<int32_t> window_blocks(const KvSequence& kv) const;
   struct Planned {
     std::shared_ptr<const StepPlan> plan;
     std::vector<int32_t> state_rows;  // of plan->result_rows
@@ -86,9 +94,9 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options,
   const KvPlan kv = plan_kv(spec, options);
   impl_->context = kv.context;
   impl_->arena_bytes = kv.bytes();
-  impl_->pager.emplace(kv.blocks, kv.shape.block_tokens);
+  impl_->pager.emplace(kv.blocks, kv.shape.block_tokens, kv.window);
   impl_->shape = kv.shape;
-  impl_->layers = allocate_arena(kv.shape, kv.blocks);
+  impl_->layers = allocate_arena(kv.shape, kv.blocks, kv.window.parts, windowed_layers(spec, kv));
   impl_->ropes.push_back(rope_frequencies(spec.rope, impl_->context));
   if (spec.window_rope) {
     impl_->ropes.push_back(rope_frequencies(*spec.window_rope, impl_->context));
@@ -111,24 +119,29 @@ std::string Engine::kv_identity(const std::filesystem::path& program) const {
   return mlxr::kv_identity(*impl_->model, impl_->shape, impl_->ropes, program);
 }
 
-void Engine::save_block(BlockId block, std::span<std::byte> to) const {
-  const auto number = static_cast<int32_t>(block);
-  for (const KvLayer& layer : impl_->layers) {
-    const size_t bytes = part_bytes(layer.ref);
-    std::memcpy(to.data(), layer.ref.keys(number, 0), bytes);
-    std::memcpy(to.data() + bytes, layer.ref.values(number, 0), bytes);
-    to = to.subspan(2 * bytes);
+// Where a layer's keys of the block are, then its values; layer by layer.
+template <class Body>
+void Engine::Impl::each_half(BlockId block, Body&& body) const {
+  const auto bytes = static_cast<size_t>(shape.half_bytes());
+  for (const KvLayer& layer : layers) {
+    const int32_t number = layer.window ? pager->parts().of(block) : static_cast<int32_t>(block);
+    body(layer.ref.keys(number, 0), bytes);
+    body(layer.ref.values(number, 0), bytes);
   }
 }
 
+void Engine::save_block(BlockId block, std::span<std::byte> to) const {
+  impl_->each_half(block, [&](const uint8_t* half, size_t bytes) {
+    std::memcpy(to.data(), half, bytes);
+    to = to.subspan(bytes);
+  });
+}
+
 void Engine::load_block(BlockId block, std::span<const std::byte> from) {
-  const auto number = static_cast<int32_t>(block);
-  for (const KvLayer& layer : impl_->layers) {
-    const size_t bytes = part_bytes(layer.ref);
-    std::memcpy(layer.ref.keys(number, 0), from.data(), bytes);
-    std::memcpy(layer.ref.values(number, 0), from.data() + bytes, bytes);
-    from = from.subspan(2 * bytes);
-  }
+  impl_->each_half(block, [&](uint8_t* half, size_t bytes) {
+    std::memcpy(half, from.data(), bytes);
+    from = from.subspan(bytes);
+  });
 }
 
 void Engine::Impl::check(std::span<const SequenceSlice> slices) const {
@@ -190,12 +203,11 @@ void Engine::Impl::check_encoder(const SequenceSlice& slice) const {
 
 // All or nothing: blocks are counted before any is taken.
 void Engine::Impl::reserve(std::span<const SequenceSlice> slices) const {
-  int64_t wanted = 0;
-  for (const SequenceSlice& slice : slices) wanted += slice.kv->blocks_to_reserve(slice.end());
-  if (wanted > pager->free_blocks()) {
-    throw Error(ErrorCode::kOutOfMemory, "a step needs " + std::to_string(wanted) +
-                                             " KV blocks, and " +
-                                             std::to_string(pager->free_blocks()) + " are free");
+  KvNeed wanted;
+  for (const SequenceSlice& slice : slices) wanted += slice.kv->to_reserve(slice.end());
+  if (!wanted.within(pager->free())) {
+    throw Error(ErrorCode::kOutOfMemory, "a step needs " + to_text(wanted) + ", and " +
+                                             to_text(pager->free()) + " are free");
   }
   for (const SequenceSlice& slice : slices) {
     if (const auto copy = slice.kv->reserve(slice.end())) copy_block(*copy);
@@ -203,13 +215,22 @@ void Engine::Impl::reserve(std::span<const SequenceSlice> slices) const {
 }
 
 void Engine::Impl::copy_block(const BlockCopy& copy) const {
-  const auto from = static_cast<int32_t>(copy.from), to = static_cast<int32_t>(copy.to);
-  for (const KvLayer& layer : layers) {
-    const cpu::KvLayerRef& ref = layer.ref;
-    const size_t bytes = part_bytes(ref);
-    std::memcpy(ref.keys(to, 0), ref.keys(from, 0), bytes);
-    std::memcpy(ref.values(to, 0), ref.values(from, 0), bytes);
+  std::vector<const uint8_t*> from;
+  each_half(copy.from, [&](const uint8_t* half, size_t) { from.push_back(half); });
+  each_half(copy.to, [&, i = size_t{0}](uint8_t* half, size_t bytes) mutable {
+    std::memcpy(half, from[i++], bytes);
+  });
+}
+
+// The block table of layers with a window.
+std::vector<int32_t> Engine::Impl::window_blocks(const KvSequence& kv) const {
+  if (pager->window().tokens == 0) return {};
+  std::vector<int32_t> parts;
+  for (size_t i = 0; i < kv.blocks().size(); ++i) {
+    const size_t read = std::max(i, kv.window_begin());
+    parts.push_back(pager->parts().of(kv.blocks()[read]));
   }
+  return parts;
 }
 
 Engine::Impl::Planned Engine::Impl::plan(std::span<const SequenceSlice> slices) const {
@@ -224,6 +245,7 @@ Engine::Impl::Planned Engine::Impl::plan(std::span<const SequenceSlice> slices) 
     part.position = slice.begin();
     std::ranges::transform(slice.kv->blocks(), std::back_inserter(part.blocks),
                            [](BlockId block) { return static_cast<int32_t>(block); });
+    part.window_blocks = window_blocks(*slice.kv);
     plan->token_ids.insert(plan->token_ids.end(), slice.tokens.begin(), slice.tokens.end());
     if (model->spec.token_types > 0) {
       plan->token_types.insert(plan->token_types.end(), slice.token_types.begin(),

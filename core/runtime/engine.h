@@ -25,6 +25,8 @@ struct EngineOptions {
   int64_t kv_bytes = 0;        // size of the KV arena; 0: four full contexts
   KvType kv_type = KvType::kF16;
   int32_t kv_block_tokens = 32;  // 16 or 32
+  // That a sequence of a model with sliding windows goes on by at most in one step.
+  int32_t window_step_tokens = KvWindow().step_tokens;
   int64_t memory =
       0;  // of which an arena of no given size takes a quarter at most; 0: the machine's
 };
@@ -86,7 +88,8 @@ class Engine {
   // What the bits of a block depend on, `program` being the file that runs (kv/kv_identity.h).
   std::string kv_identity(const std::filesystem::path& program) const;
   int64_t block_bytes() const;  // keys and values of a block, in all layers
-  // Copies a block that is full, or to be filled: layer by layer, its keys, then its values.
+  // Copies a block that is full, or to be filled, and whole (pager.h): layer by layer, its keys,
+  // then its values.
   void save_block(BlockId block, std::span<std::byte> to) const;
   void load_block(BlockId block, std::span<const std::byte> from);
 

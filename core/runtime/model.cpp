@@ -132,6 +132,8 @@ OpenedModel open_model(const fs::path& path) {
   opened.facts.kv_layers = opened.spec.kv_layers();
   opened.facts.kv_heads = opened.spec.kv_heads;
   opened.facts.head_dim = opened.spec.head_dim;
+  opened.facts.window_layers = opened.spec.window_layers();
+  opened.facts.window = opened.spec.widest_window();
   check_facts(opened, path);
   return opened;
 }

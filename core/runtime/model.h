@@ -34,7 +34,8 @@ struct ModelFacts {
   int32_t hidden_size = 0;
   int32_t layers = 0;
   int32_t kv_layers = 0, kv_heads = 0, head_dim = 0;  // of the keys and values that are kept
-  bool encoder = false;                               // it makes embeddings, and cannot answer
+  int32_t window_layers = 0, window = 0;  // of these layers, and the widest of their windows
+  bool encoder = false;                   // it makes embeddings, and cannot answer
   std::optional<Pooling> pooling;  // as the model was trained; nothing: it was not, for embeddings
 };
 

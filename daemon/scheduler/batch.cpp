@@ -140,7 +140,7 @@ int64_t Composer::chunk_of(const RunningSequence& s, int64_t sharers) const {
     const double seconds = seconds_left_ / static_cast<double>(sharers);
     share = std::clamp(cost_.tokens_within(seconds, position), kLeastChunk, share);
   }
-  return std::min({pending, share, tokens_left_});
+  return std::min({pending, share, tokens_left_, limits_.max_chunk});
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ namespace mlxr {
 
 struct BatchLimits {
   int64_t max_tokens = 512;
+  int64_t max_chunk = 512;       // of a prompt's tokens
   double target_seconds = 0.08;  // of a step while answers run
 };
 

@@ -55,7 +55,10 @@ void Drafter::add_token(Draft& draft, std::span<const float> row) {
 std::vector<Drafter::Draft> Drafter::read(std::span<const Want> wants) {
   std::vector<SequenceSlice> slices;
   std::vector<Draft> drafts;
-  int64_t tokens_left = max_tokens_, reserved = 0;
+  Pager& pager = engine_->pager();
+  const int64_t most = pager.window().tokens > 0 ? pager.window().step_tokens : max_tokens_;
+  int64_t tokens_left = max_tokens_;
+  KvNeed reserved;
   for (const Want& want : wants) {
     RunningSequence& s = *want.sequence;
     const auto history = s.history();
@@ -63,16 +66,16 @@ std::vector<Drafter::Draft> Drafter::read(std::span<const Want> wants) {
     const int64_t end = s.tokens() + want.most - 1;
     std::optional<KvSequence>& kv = s.speculation()->draft_kv;
     if (end > engine_->context_length() || tokens_left <= 0) continue;
-    if (!kv) kv.emplace(engine_->pager(), s.request().cache_salt);
+    if (!kv) kv.emplace(pager, s.request().cache_salt);
     kv->adopt(history.subspan(static_cast<size_t>(kv->length())));
-    const int64_t blocks = kv->blocks_to_reserve(end);
-    if (blocks > engine_->pager().free_blocks() - reserved) {
+    const KvNeed need = kv->to_reach(end);
+    if (!need.within(pager.free() - reserved)) {
       kv.reset();
       continue;
     }
-    reserved += blocks;
+    reserved += need;
     const auto pending = history.subspan(static_cast<size_t>(kv->length()));
-    const auto count = std::min(static_cast<int64_t>(pending.size()), tokens_left);
+    const auto count = std::min({static_cast<int64_t>(pending.size()), tokens_left, most});
     const bool complete = count == static_cast<int64_t>(pending.size());
     tokens_left -= count;
     slices.push_back(

@@ -31,7 +31,7 @@ KvPersistence::~KvPersistence() {
 // A block that is to be written; nothing changes it as long as it has this name.
 void KvPersistence::note(BlockId block) {
   const auto name = engine_.pager().name_of(block);
-  if (!name || disk_->knows(name->hash)) return;
+  if (!name || !engine_.pager().whole(block) || disk_->knows(name->hash)) return;
   backlog_.push_back({block, name->hash});
   if (backlog_.size() > static_cast<size_t>(engine_.pager().total_blocks())) {
     backlog_.pop_front();
@@ -44,7 +44,8 @@ void KvPersistence::write_some() {
     const Waiting next = backlog_.front();
     backlog_.pop_front();
     const auto name = engine_.pager().name_of(next.block);
-    if (!name || name->hash != next.hash) {  // evicted before its turn came
+    // Evicted before its turn came.
+    if (!name || name->hash != next.hash || !engine_.pager().whole(next.block)) {
       ++dropped_;
       continue;
     }
@@ -122,7 +123,8 @@ int64_t KvPersistence::take(RunningSequence& s, const KvDisk::Reading& reading) 
   for (size_t i = 0; i < reading.found(); ++i) {
     const auto next = s.kv()->next_names(s.pending(), 1);
     if (next.empty() || next.front() != reading.hashes()[i]) continue;
-    if (engine_.pager().free_blocks() == 0) break;
+    const auto size = static_cast<int64_t>(engine_.pager().block_tokens());
+    if (!s.kv()->to_reserve(s.kv()->length() + size).within(engine_.pager().free())) break;
     s.restore([&](BlockId block) { engine_.load_block(block, reading.bytes(i)); });
     ++taken;
   }

@@ -52,7 +52,7 @@ std::shared_ptr<const Model> with_template(std::shared_ptr<const Model> model,
 // A draft's arena has as many blocks as the model's.
 EngineOptions draft_options(const EngineOptions& options, const ModelSpec& draft, int64_t blocks) {
   EngineOptions own = options;
-  own.kv_bytes = plan_kv(draft, options).shape.block_bytes() * blocks;
+  own.kv_bytes = plan_kv_blocks(draft, options, blocks).bytes();
   return own;
 }
 
@@ -96,7 +96,7 @@ class FileModel : public ModelLoader::Opened {
   bool drafts() const { return scheduler_.speculation.mode == SpeculationMode::kDraft; }
   std::filesystem::path draft_path() const;
   MemoryEstimate estimated() const;
-  std::unique_ptr<Engine> load_draft(const Engine& engine);
+  std::unique_ptr<Engine> load_draft(Engine& engine);
 
   const Common& common_;
   const Clock::time_point began_ = Clock::now();
@@ -159,10 +159,10 @@ MemoryEstimate FileModel::estimated() const {
 }
 
 // The engine of the settings' draft model.
-std::unique_ptr<Engine> FileModel::load_draft(const Engine& engine) {
+std::unique_ptr<Engine> FileModel::load_draft(Engine& engine) {
   const auto model = load_model(*std::exchange(draft_, std::nullopt), common_.load_options());
   check_same_vocabulary(engine.model(), *model);
-  const int64_t blocks = engine.kv_bytes() / engine.block_bytes();
+  const int64_t blocks = engine.pager().total_blocks();
   return std::make_unique<Engine>(model, draft_options(engine_, model->spec, blocks),
                                   common_.threads);
 }

@@ -107,8 +107,8 @@ struct Scheduler::Impl {
   bool give_way(int32_t priority);
   void preempt(size_t index);
   size_t last_in_rank() const;
-  int64_t blocks_to_come(const RunningSequence& s) const;
-  int64_t growth() const;
+  KvNeed kv_to_come(const RunningSequence& s) const;
+  KvNeed growth() const;
   void make_room();
   Batch compose();
   void step();
@@ -211,8 +211,8 @@ void Scheduler::Impl::drop_late() {
   }
 }
 
-int64_t Scheduler::Impl::blocks_to_come(const RunningSequence& s) const {
-  return s.kv()->blocks_to_reserve(s.tokens() + std::min(kAnswerReserve, s.tokens_to_come()));
+KvNeed Scheduler::Impl::kv_to_come(const RunningSequence& s) const {
+  return s.kv()->to_reach(s.tokens() + std::min(kAnswerReserve, s.tokens_to_come()));
 }
 
 // Starts waiting requests while the rest of their prompts and some growth for everyone fit in what
@@ -226,10 +226,10 @@ void Scheduler::Impl::admit() {
     bool fits = running.size() < most;
     if (fits) {
       const int64_t gained = next->start(pager);  // counts the cached blocks as used
-      int64_t promised = blocks_to_come(*next);
-      for (const SequencePtr& s : running) promised += blocks_to_come(*s);
+      KvNeed promised = kv_to_come(*next);
+      for (const SequencePtr& s : running) promised += kv_to_come(*s);
       // Alone, a sequence may use every block: the context never exceeds the arena.
-      fits = running.empty() || promised <= pager.free_blocks();
+      fits = running.empty() || promised.within(pager.free());
       if (fits) {
         counted.prefix_hit_tokens += static_cast<uint64_t>(gained);
         record->placed(*next, counted);
@@ -269,16 +269,16 @@ bool Scheduler::Impl::give_way(int32_t priority) {
   return true;
 }
 
-// Blocks that the tokens of running sequences take that are not computed yet.
-int64_t Scheduler::Impl::growth() const {
-  int64_t blocks = 0;
-  for (const SequencePtr& s : running) blocks += s->kv()->blocks_to_reserve(s->tokens());
-  return blocks;
+// What the tokens of running sequences take that are not computed yet.
+KvNeed Scheduler::Impl::growth() const {
+  KvNeed need;
+  for (const SequencePtr& s : running) need += s->kv()->to_reach(s->tokens());
+  return need;
 }
 
 // When decoding has outgrown the arena, the last in rank wait their turn again.
 void Scheduler::Impl::make_room() {
-  while (running.size() > 1 && growth() > engine->pager().free_blocks()) preempt(last_in_rank());
+  while (running.size() > 1 && !growth().within(engine->pager().free())) preempt(last_in_rank());
 }
 
 // Sequences get what the disk has read for them.
@@ -300,10 +300,13 @@ Batch Scheduler::Impl::compose() {
   if (speculation) {
     const int64_t room = options.max_batch_tokens - static_cast<int64_t>(answers.size());
     speculation->propose(answers, prompts.empty() ? room : room / 2,
-                         engine->pager().free_blocks() - growth());
+                         engine->pager().free() - growth());
   }
-  const BatchLimits limits{.max_tokens = options.max_batch_tokens,
-                           .target_seconds = options.target_latency_ms / 1e3};
+  const KvWindow& window = engine->pager().window();
+  const BatchLimits limits{
+      .max_tokens = options.max_batch_tokens,
+      .max_chunk = window.tokens > 0 ? window.step_tokens : options.max_batch_tokens,
+      .target_seconds = options.target_latency_ms / 1e3};
   return compose_batch(answers, prompts, limits, cost);
 }
 

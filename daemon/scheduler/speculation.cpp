@@ -14,9 +14,9 @@ constexpr double kMargin = 1.03;
 // Steps after which proposals that did not pay together are tried again.
 constexpr int32_t kTryAgain = 64;
 
-// Blocks that `depth` tokens behind the pending one take, beyond what that takes.
-int64_t blocks_for(const RunningSequence& s, int64_t depth) {
-  return s.kv()->blocks_to_reserve(s.tokens() + depth) - s.kv()->blocks_to_reserve(s.tokens());
+// What `depth` tokens behind the pending one take, beyond what that takes.
+KvNeed need_of(const RunningSequence& s, int64_t depth) {
+  return s.kv()->to_reserve(s.tokens() + depth) - s.kv()->to_reserve(s.tokens());
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ double Speculation::drafted_seconds(int32_t depth) const {
 
 // How many tokens each of the answers is to propose that proposes any.
 Speculation::Wants Speculation::depths(std::span<RunningSequence* const> answers, int64_t tokens,
-                                       int64_t blocks) {
+                                       KvNeed room) {
   Wants wants;
   for (RunningSequence* s : answers) {
     if (!s->answering()) continue;
@@ -36,11 +36,11 @@ Speculation::Wants Speculation::depths(std::span<RunningSequence* const> answers
     if (own.draft_failed) continue;
     // The last token that may come needs no proposal behind it.
     int64_t most = std::min({int64_t{own.controller.depth()}, s->tokens_to_come() - 1, tokens});
-    while (most > 0 && blocks_for(*s, most) > blocks) --most;
+    while (most > 0 && !need_of(*s, most).within(room)) --most;
     if (most <= 0) continue;
     wants.push_back({s, static_cast<int32_t>(most)});
     tokens -= most;
-    blocks -= blocks_for(*s, most);
+    room = room - need_of(*s, most);
   }
   return wants;
 }
@@ -68,9 +68,8 @@ bool Speculation::pays_together(const Wants& wants, size_t answers) {
   return held_back_ == 0;
 }
 
-void Speculation::propose(std::span<RunningSequence* const> answers, int64_t tokens,
-                          int64_t blocks) {
-  const Wants wants = depths(answers, std::min(tokens, kMostProposed), blocks);
+void Speculation::propose(std::span<RunningSequence* const> answers, int64_t tokens, KvNeed room) {
+  const Wants wants = depths(answers, std::min(tokens, kMostProposed), room);
   if (drafter_) drafting_ = static_cast<int32_t>(wants.size());
   if (wants.empty() || !pays_together(wants, answers.size())) return;
   if (drafter_) {

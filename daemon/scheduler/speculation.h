@@ -37,16 +37,16 @@ class Speculation {
       : options_(options), drafter_(std::move(drafter)) {}
 
   // Lets each of the answers, which hold KV and have one token to compute, propose as many tokens
-  // as pay; together at most `tokens` and kMostProposed, which take at most `blocks` more of the KV
+  // as pay; together at most `tokens` and kMostProposed, which take at most `room` more of the KV
   // arena.
-  void propose(std::span<RunningSequence* const> answers, int64_t tokens, int64_t blocks);
+  void propose(std::span<RunningSequence* const> answers, int64_t tokens, KvNeed room);
   // What a step has shown, which took `seconds`, choosing the tokens included. Answers that are
   // `done` are not looked at.
   void learn(const Batch& batch, const std::set<RunningSequence*>& done, double seconds);
 
  private:
   using Wants = std::vector<Drafter::Want>;
-  Wants depths(std::span<RunningSequence* const> answers, int64_t tokens, int64_t blocks);
+  Wants depths(std::span<RunningSequence* const> answers, int64_t tokens, KvNeed room);
   bool pays_together(const Wants& wants, size_t answers);
   double drafted_seconds(int32_t depth) const;
 

@@ -18,6 +18,7 @@ struct RopeStore {
   const StepPlan& plan;
   const RopeParams& params;
   const cpu::KvLayerRef& kv;
+  bool window;
   const float *q, *k, *v;
   float* q_out;
 
@@ -26,13 +27,14 @@ struct RopeStore {
     const int64_t q_width = int64_t{params.heads} * kv.head_dim;
     const int64_t kv_width = int64_t{kv.kv_heads} * kv.head_dim;
     float* key = buffer.at_least(static_cast<size_t>(kv_width));
+    const std::vector<int32_t>& blocks = slice.table(window);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t token = slice.first + i, position = slice.position + i;
       std::copy_n(q + token * q_width, q_width, q_out + token * q_width);
       std::copy_n(k + token * kv_width, kv_width, key);
       turn(q_out + token * q_width, params.heads, params.q_norm, token);
       turn(key, kv.kv_heads, params.k_norm, token);
-      const int32_t block = slice.blocks[static_cast<size_t>(position / plan.block_tokens)];
+      const int32_t block = blocks[static_cast<size_t>(position / plan.block_tokens)];
       cpu::kv_store(kv, block, static_cast<int32_t>(position % plan.block_tokens), key,
                     v + token * kv_width);
     }
@@ -83,6 +85,7 @@ class RopeKvStore : public CpuPrimitive {
     const RopeStore store{*plan_,
                           params_,
                           layer_.ref,
+                          layer_.window,
                           floats(inputs[0]),
                           floats(inputs[1]),
                           floats(inputs[2]),
@@ -118,7 +121,7 @@ class Attention : public CpuPrimitive {
       sequences.push_back({.first = slice.first,
                            .count = slice.count,
                            .position = slice.position,
-                           .blocks = slice.blocks.data()});
+                           .blocks = slice.table(layer_.window).data()});
     }
     cpu::AttentionParams params = params_;
     params.sinks = inputs.size() > 1 ? floats(inputs[1]) : nullptr;

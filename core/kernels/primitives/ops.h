@@ -118,6 +118,7 @@ mlx::core::array moe_grouped_gemm(const mlx::core::array& x, const mlx::core::ar
 struct KvLayer {
   cpu::KvLayerRef ref;
   std::shared_ptr<void> owner;
+  bool window = false;  // its blocks are the plan's window_blocks
 };
 
 // Rotates q and k by the plan's angles, stores k and v in the layer, returns the rotated q

@@ -13,6 +13,11 @@ struct StepPlan {
     int32_t count = 0;            // tokens
     int64_t position = 0;         // of its first token in its sequence
     std::vector<int32_t> blocks;  // block table, enough for position + count tokens
+    // The same for layers with a window, whose blocks lie elsewhere (runtime/kv/window_parts.h):
+    // those before the first token's window are there for the count alone. Empty where none has.
+    std::vector<int32_t> window_blocks;
+
+    const std::vector<int32_t>& table(bool window) const { return window ? window_blocks : blocks; }
   };
 
   std::vector<int32_t> token_ids;  // [tokens]

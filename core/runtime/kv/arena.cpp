@@ -20,22 +20,24 @@ HugePages reserve(int64_t total) {
 
 }  // namespace
 
-std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks) {
-  const int64_t total = shape.block_bytes() * blocks;
+std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks, int32_t parts,
+                                    const std::vector<bool>& windowed) {
+  const int64_t total = shape.full_bytes() * blocks + shape.part_bytes() * parts;
   const auto owner = std::make_shared<HugePages>(reserve(total));
-  uint8_t* memory = owner->data();
+  uint8_t* k = owner->data();
 
-  const int64_t half_layer = total / shape.layers / 2;
   std::vector<KvLayer> layers;
-  for (int32_t i = 0; i < shape.layers; ++i) {
-    uint8_t* k = memory + 2 * i * half_layer;
+  for (const bool window : windowed) {
+    uint8_t* v = k + shape.half_bytes() * (window ? parts : blocks);
     layers.push_back({.ref = {.k = k,
-                              .v = k + half_layer,
+                              .v = v,
                               .type = shape.type,
                               .kv_heads = shape.kv_heads,
                               .head_dim = shape.head_dim,
                               .block_tokens = shape.block_tokens},
-                      .owner = owner});
+                      .owner = owner,
+                      .window = window});
+    k = v + (v - k);
   }
   return layers;
 }

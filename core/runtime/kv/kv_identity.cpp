@@ -82,7 +82,8 @@ std::string kv_identity(const Model& model, const ArenaShape& shape,
   Description description;
   description.number(kLayoutVersion);
   description.text(kv_type_name(shape.type));
-  for (int32_t count : {shape.layers, shape.kv_heads, shape.head_dim, shape.block_tokens}) {
+  for (int32_t count :
+       {shape.layers, shape.kv_heads, shape.head_dim, shape.block_tokens, shape.window_layers}) {
     description.number(count);
   }
   for (const RopeFrequencies& rope : ropes) {

@@ -3,6 +3,9 @@
 //
 // Tokens that were only proposed (spec/proposal.h) are stored ahead of the sequence's length: they
 // are attended to, but not published, and settle() keeps those that were right.
+//
+// Where layers have a window, the sequence holds the window parts (window_parts.h) of the blocks
+// that the next token's window reaches and of those behind, and lets go of them as it moves on.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +36,8 @@ class KvSequence {
   KvSequence& operator=(KvSequence&& other) noexcept;
 
   // Takes over cached blocks that hold what comes next, `tokens`; at least one of them is left to
-  // be computed, so that there are logits. Returns the number of tokens gained. Does nothing inside
-  // a block, or in a private sequence.
+  // be computed, so that there are logits, and the next token finds its window. Returns the number
+  // of tokens gained. Does nothing inside a block, or in a private sequence.
   int64_t adopt(std::span<const int32_t> tokens);
 
   // What adopt() would look for, `most` blocks of it.
@@ -47,8 +50,11 @@ class KvSequence {
   // block copies it.
   KvSequence fork() const;
 
-  // Blocks that reserve(tokens) would take.
-  int64_t blocks_to_reserve(int64_t tokens) const;
+  // What reserve(tokens) would take.
+  KvNeed to_reserve(int64_t tokens) const;
+  // What it takes to come there in steps of the window's step_tokens, which give back what leaves
+  // it.
+  KvNeed to_reach(int64_t tokens) const;
   // Makes room for positions below `tokens`, and the open block writable. Throws
   // Error{kOutOfMemory} and changes nothing when the pager has too few blocks. The caller copies
   // what is returned before anything else is reserved.
@@ -64,17 +70,25 @@ class KvSequence {
   // Keeps the first of the tokens ahead, these, and gives the blocks of the others back.
   void settle(std::span<const int32_t> tokens);
   const std::vector<BlockId>& blocks() const { return blocks_; }
+  // The first of blocks() that has a part for the layers with a window.
+  size_t window_begin() const { return window_begin_; }
   // Hashes what is stored; absent in a private sequence.
   const std::optional<BlockChain>& chain() const { return chain_; }
 
  private:
   int64_t blocks_of_length() const;
+  bool windowed() const;
+  size_t window_begin_at(int64_t length) const;
   bool may_adopt() const;
+  size_t adoptable(std::span<const BlockId> found) const;
+  void slide();
+  void give_back(BlockId block);
   bool must_copy() const;
   void release_all();
 
   Pager* pager_;
   std::vector<BlockId> blocks_;
+  size_t window_begin_ = 0;  // 0 without windows
   int64_t length_ = 0, ahead_ = 0;
   std::optional<BlockChain> chain_;
 };

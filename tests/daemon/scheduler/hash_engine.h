@@ -108,6 +108,7 @@ struct HashEngineOptions {
   HashText text = HashText::kRandom;
   int32_t vocab = kVocab;  // of its logits
   bool encoder = false;
+  KvWindow window;
   std::optional<HashKey> key;  // that blocks are named under
   // Seconds of a step: at all, for a token, for a token and a position that it attends to.
   double step = 0.001, token = 0, attended = 0;
@@ -146,8 +147,8 @@ class HashEngine : public StepEngine {
  public:
   explicit HashEngine(HashEngineOptions options)
       : options_(std::move(options)),
-        pager_(options_.blocks, options_.block_tokens),
-        memory_(options_.blocks, options_.block_tokens) {
+        pager_(options_.blocks, options_.block_tokens, options_.window),
+        memory_(pager_) {
     if (options_.key) pager_.use_key(*options_.key);
   }
 
@@ -177,6 +178,7 @@ class HashEngine : public StepEngine {
       const size_t count = slice.tokens.size();
       load.add(static_cast<int64_t>(count), slice.begin());
       EXPECT_LE(slice.end(), options_.context);
+      expect_window(*slice.kv);
       memory_.append(*slice.kv, slice.tokens, static_cast<size_t>(slice.proposed));
       if (slice.logits == Logits::kNone) continue;
       const Ids tokens = memory_.read(*slice.kv);
@@ -211,6 +213,12 @@ class HashEngine : public StepEngine {
   }
 
  private:
+  // What the first token of a step reads was there before it, and stays until the step is done.
+  void expect_window(const KvSequence& kv) const {
+    const Ids read = memory_.read(kv);
+    EXPECT_EQ(std::ranges::count(read, -2), 0) << "a window is not whole";
+  }
+
   HashEngineOptions options_;
   Pager pager_;
   BlockMemory memory_;

@@ -132,6 +132,20 @@ TEST_F(Persistence, WhatMemoryEvictedComesFromTheDisk) {
   EXPECT_EQ(scheduler_->stats().prompt_tokens - computed, 6u);
 }
 
+TEST_F(Persistence, AWindowIsReadBackWithThePrefix) {
+  std::mt19937 random(9);
+  const Ids prompt = random_prompt(random, 300), other = random_prompt(random, 300);
+  const KvWindow window{.tokens = 40, .parts = 8, .step_tokens = 32};
+  start({.window = window});
+  ask(prompt);
+  start({.window = window});
+  EXPECT_EQ(ask(prompt).cached_tokens, 288);
+  ask(other);  // takes the places of the windows
+  wait_until_written(18);
+  EXPECT_EQ(ask(prompt).cached_tokens, 288);
+  EXPECT_GT(scheduler_->stats().kv_blocks_restored, 18u);
+}
+
 TEST_F(Persistence, SaltsAndKeysStayApart) {
   std::mt19937 random(3);
   const Ids prompt = random_prompt(random, 100);
@@ -276,7 +290,13 @@ TEST_P(PersistenceMix, AnswersRightlyWhateverTheDiskHolds) {
       how.speculation = {.mode = SpeculationMode::kNgram,
                          .depth = {.deepest = 1 + below(8), .first_pause = 1, .longest_pause = 1}};
     }
-    Scheduler& scheduler = start({.blocks = 25 + below(60), .text = text}, how);
+    const int32_t blocks = 25 + below(60);
+    KvWindow window;
+    if (GetParam() >= 13) {  // from room for one sequence's on
+      window = {.tokens = 1 + static_cast<int32_t>(GetParam()) * 7, .step_tokens = 16 + below(40)};
+      window.parts = std::min(blocks, static_cast<int32_t>(window.most_held(16)) + below(30));
+    }
+    Scheduler& scheduler = start({.blocks = blocks, .text = text, .window = window}, how);
     struct Case {
       GenerateRequest request;
       bool cancel;
@@ -320,7 +340,7 @@ TEST_P(PersistenceMix, AnswersRightlyWhateverTheDiskHolds) {
   EXPECT_GT(restored, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, PersistenceMix, ::testing::Range(1u, 13u));
+INSTANTIATE_TEST_SUITE_P(Seeds, PersistenceMix, ::testing::Range(1u, 25u));
 
 }  // namespace
 }  // namespace mlxr

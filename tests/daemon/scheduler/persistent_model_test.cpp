@@ -24,7 +24,12 @@ using testing::tiny_engine;
 
 const fs::path kProgram = fs::path(MLXR_SOURCE_DIR) / "README.md";  // any file will do
 
-class PersistentModel : public ::testing::TestWithParam<KvType> {
+struct Kept {
+  KvType type;
+  bool windows = false;
+};
+
+class PersistentModel : public ::testing::TestWithParam<Kept> {
  protected:
   KvDiskSettings settings() const {
     return {
@@ -34,7 +39,7 @@ class PersistentModel : public ::testing::TestWithParam<KvType> {
   GenerateEvent answer(const std::vector<int32_t>& prompt, KvDiskSettings how,
                        std::vector<float>& logprobs,
                        const std::vector<ScaledAdapter>& adapters = {}) const {
-    auto engine = tiny_engine(40, GetParam(), 2);
+    auto engine = tiny_engine(40, GetParam().type, 2, GetParam().windows);
     auto disk = open_kv_disk(*engine, "tiny", how);
     EXPECT_EQ(disk != nullptr, how.enabled);
     Scheduler scheduler(std::move(engine), {}, nullptr, std::move(disk));
@@ -103,7 +108,9 @@ TEST_P(PersistentModel, BlocksAreOfTheirAdapters) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, PersistentModel, ::testing::Values(KvType::kF16, KvType::kQ8_0));
+INSTANTIATE_TEST_SUITE_P(Types, PersistentModel,
+                         ::testing::Values(Kept{KvType::kF16}, Kept{KvType::kQ8_0},
+                                           Kept{KvType::kF16, true}, Kept{KvType::kQ8_0, true}));
 
 TEST(KvFolders, AreLockedListedAndRemoved) {
   const testing::TempFolder folder;
@@ -149,6 +156,9 @@ TEST(KvIdentity, IsOfEverythingThatChangesTheBits) {
   EXPECT_TRUE(add(model, changed, ropes, kProgram));
   changed = shape;
   changed.block_tokens = 32;
+  EXPECT_TRUE(add(model, changed, ropes, kProgram));
+  changed = shape;
+  changed.window_layers = 1;
   EXPECT_TRUE(add(model, changed, ropes, kProgram));
   auto scaled = ropes;
   scaled[0].inverse[1] *= 1 + 1e-15;

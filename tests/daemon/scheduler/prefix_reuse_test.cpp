@@ -43,6 +43,28 @@ TEST(PrefixReuse, AGrowingChatComputesItsNewTokensOnly) {
   }
 }
 
+// As in Gemma: the window is much shorter than the chat, and has room for three chats at most.
+TEST(PrefixReuse, AGrowingChatOfAModelWithWindowsDoesToo) {
+  Scheduler scheduler(hash_engine({.context = 1000,
+                                   .blocks = 200,
+                                   .window = {.tokens = 50, .parts = 20, .step_tokens = 32}}),
+                      {});
+  std::mt19937 random(1);
+  std::vector<Ids> chats = {random_prompt(random, 300), random_prompt(random, 100)};
+  std::vector<int64_t> stored(chats.size(), 0);
+  for (int turn = 0; turn < 6; ++turn) {
+    for (size_t i = 0; i < chats.size(); ++i) {
+      Answer answer;
+      scheduler.submit(request(chats[i], 30), answer.callback());
+      EXPECT_EQ(answer.wait().usage.cached_tokens, stored[i] / 16 * 16) << turn << " " << i;
+      wait_for_free_blocks(scheduler);
+      EXPECT_EQ(answer.tokens(), expected_tokens(chats[i], 30, 1000, true));
+      stored[i] = static_cast<int64_t>(chats[i].size()) + 29;
+      chats[i] = chats[i] + answer.tokens() + random_prompt(random, 20);
+    }
+  }
+}
+
 TEST(PrefixReuse, ACancelledPromptKeepsItsBlocksForTheNextTry) {
   Scheduler* self = nullptr;
   RequestId id = 0;

@@ -37,12 +37,27 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
           .mode = seed % 4 == 0 ? SpeculationMode::kDraft : SpeculationMode::kNgram,
           .depth = {.deepest = 1 + below(12), .first_pause = 2, .longest_pause = 4}};
     }
+    // Half of the engines have layers with a window, from room for one sequence's on.
+    const auto some_window = [&](int32_t all) {
+      KvWindow window{.tokens = 1 + below(60), .step_tokens = 16 + below(50)};
+      const auto least = static_cast<int32_t>(window.most_held(16));
+      window.parts = std::min(all, least + below(20));
+      return below(2) == 0 ? window : KvWindow{};
+    };
     // A draft that is mostly right, with too little room for some of the sequences.
-    auto draft = std::make_unique<HashEngine>(HashEngineOptions{
-        .context = context - 20, .blocks = 5 + below(40), .text = HashText::kPattern});
+    const int32_t draft_blocks = 5 + below(40);
+    auto draft =
+        std::make_unique<HashEngine>(HashEngineOptions{.context = context - 20,
+                                                       .blocks = draft_blocks,
+                                                       .text = HashText::kPattern,
+                                                       .window = some_window(draft_blocks)});
     const Pager& draft_pager = draft->pager();
-    const HashEngineOptions engine_options{
-        .context = context, .blocks = blocks, .text = text, .step = 0.01, .token = 0.001};
+    const HashEngineOptions engine_options{.context = context,
+                                           .blocks = blocks,
+                                           .text = text,
+                                           .window = some_window(blocks),
+                                           .step = 0.01,
+                                           .token = 0.001};
     Scheduler scheduler(hash_engine(engine_options), options, std::move(draft));
     struct Case {
       Ids prompt;

@@ -39,14 +39,29 @@ inline const std::vector<std::shared_ptr<const Adapter>>& tiny_adapters() {
   return kAdapters;
 }
 
-inline std::unique_ptr<Engine> tiny_engine(int32_t blocks, KvType type, int threads) {
-  const ModelSpec& spec = tiny_model()->spec;
+// The same weights where two layers of three see the last positions alone.
+inline std::shared_ptr<const Model> tiny_windowed_model() {
+  static const auto kModel = [] {
+    auto model = std::make_shared<Model>(*tiny_model());
+    for (int32_t i = 0; i < model->spec.layers; ++i) {
+      model->spec.windows.push_back(i % 3 == 2 ? 0 : 40 + i);
+    }
+    return model;
+  }();
+  return kModel;
+}
+
+inline std::unique_ptr<Engine> tiny_engine(int32_t blocks, KvType type, int threads,
+                                           bool windows = false, int32_t window_step = 512) {
+  const auto model = windows ? tiny_windowed_model() : tiny_model();
+  const ModelSpec& spec = model->spec;
   const ArenaShape shape{spec.layers, spec.kv_heads, spec.head_dim, kBlockTokens, type};
   const EngineOptions options{.context_length = kContext,
                               .kv_bytes = blocks * shape.block_bytes(),
                               .kv_type = type,
-                              .kv_block_tokens = kBlockTokens};
-  return std::make_unique<Engine>(tiny_model(), options, std::make_shared<ThreadPool>(threads));
+                              .kv_block_tokens = kBlockTokens,
+                              .window_step_tokens = window_step};
+  return std::make_unique<Engine>(model, options, std::make_shared<ThreadPool>(threads));
 }
 
 }  // namespace mlxr::testing

@@ -24,8 +24,8 @@ Ids iota(int32_t count, int32_t first = 0) {
 }
 
 struct Arena {
-  explicit Arena(int32_t blocks, int32_t block_tokens = 4)
-      : pager(blocks, block_tokens), memory(blocks, block_tokens) {}
+  explicit Arena(int32_t blocks, int32_t block_tokens = 4, const KvWindow& window = {})
+      : pager(blocks, block_tokens, window), memory(pager) {}
 
   // A sequence that holds `tokens`, and how many of them were cached.
   KvSequence sequence(const Ids& tokens, std::string_view salt = {}) {
@@ -113,9 +113,9 @@ TEST(KvSequence, AForkCopiesTheOpenBlockWhenItWrites) {
   KvSequence a = arena.sequence(iota(6));
   KvSequence b = a.fork();
   EXPECT_EQ(arena.pager.free_blocks(), 16 - 2);
-  EXPECT_EQ(b.blocks_to_reserve(7), 1);
+  EXPECT_EQ(b.to_reserve(7).blocks, 1);
   arena.memory.append(b, Ids{70});
-  EXPECT_EQ(a.blocks_to_reserve(7), 0);  // nobody else is left in it
+  EXPECT_EQ(a.to_reserve(7).blocks, 0);  // nobody else is left in it
   arena.memory.append(a, Ids{60});
   Ids expected = iota(6);
   expected.push_back(70);
@@ -192,7 +192,9 @@ TEST(KvSequence, RandomFamiliesReadTheirOwnTokensAndLeakNothing) {
     std::mt19937 random(seed);
     const auto below = [&](uint32_t n) { return static_cast<int32_t>(random() % n); };
     const int32_t blocks = 6 + below(40), block_tokens = 2 + below(5);
-    Arena arena(blocks, block_tokens);
+    KvWindow window;  // of two in three
+    if (seed % 3 != 0) window = {.tokens = 1 + below(30), .parts = 6 + below(40)};
+    Arena arena(blocks, block_tokens, window);
     struct Member {
       KvSequence kv;
       Ids tokens;
@@ -208,8 +210,7 @@ TEST(KvSequence, RandomFamiliesReadTheirOwnTokensAndLeakNothing) {
         for (int32_t n = below(40); n >= 0; --n) m.tokens.push_back(below(2));
         gained += m.kv.adopt(m.tokens);
         const auto rest = std::span(m.tokens).subspan(static_cast<size_t>(m.kv.length()));
-        if (m.kv.blocks_to_reserve(static_cast<int64_t>(m.tokens.size())) <=
-            arena.pager.free_blocks()) {
+        if (m.kv.to_reserve(static_cast<int64_t>(m.tokens.size())).within(arena.pager.free())) {
           arena.memory.append(m.kv, rest);
           family.push_back(std::move(m));
         }
@@ -217,7 +218,7 @@ TEST(KvSequence, RandomFamiliesReadTheirOwnTokensAndLeakNothing) {
         Member& m = family[random() % family.size()];
         if (what < 6) {
           const Ids more = {below(2), below(2), below(2)};
-          if (m.kv.blocks_to_reserve(m.kv.length() + 3) <= arena.pager.free_blocks()) {
+          if (m.kv.to_reserve(m.kv.length() + 3).within(arena.pager.free())) {
             arena.memory.append(m.kv, more);
             m.tokens.insert(m.tokens.end(), more.begin(), more.end());
           }
@@ -236,6 +237,7 @@ TEST(KvSequence, RandomFamiliesReadTheirOwnTokensAndLeakNothing) {
     EXPECT_GT(arena.pager.evictions(), 0u);
     family.clear();
     EXPECT_EQ(arena.pager.free_blocks(), blocks);
+    EXPECT_EQ(arena.pager.free().parts, window.parts);
     arena.pager.check();
   }
 }
