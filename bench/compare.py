@@ -3,7 +3,7 @@
 
   bench/compare.py --name zen4 --peers ~/.cache/peers --models ~/.cache/peers/models/*.gguf
                    [--threads 2,1] [--reps 3] [--depth 4096 --depth-model FILE --kv f16 q8_0]
-                   [--batch-model FILE] [--load-models FILE...]
+                   [--batch-model FILE] [--load-models FILE...] [--beside MODEL=FILE...]
   bench/compare.py             only writes the page, from the figures in bench/results
 
 PEERS holds llama.cpp/bin (llama-bench, llama-batched-bench) and machine_limits, a program that
@@ -63,15 +63,16 @@ class Runners:
         self.peers, self.mlx = peers, str(mlx)
         self.llama = str(peers / "llama.cpp" / "bin" / "llama-bench")
 
-    def bench(self, model, threads, prompt, generate, depth=0, kv="f16"):
-        arguments = ["-m", str(model), "-p", str(prompt), "-n", str(generate), "-t", str(threads)]
+    def bench(self, model, threads, prompt, generate, depth=0, kv="f16", peer_model=None):
+        arguments = ["-p", str(prompt), "-n", str(generate), "-t", str(threads)]
         arguments += ["-r", "1", "-o", "json"] + (["-d", str(depth)] if depth else [])
+        peer_file = ["-m", str(peer_model or model)]
         # llama.cpp quantises values for its flash attention alone.
         peer_kv = [] if kv == "f16" else ["-ctk", kv, "-ctv", kv, "-fa", "1"]
         our_kv = [] if kv == "f16" else ["--kv-type", kv]
         return {
-            "llama.cpp": lambda: speeds([self.llama, *arguments, *peer_kv]),
-            "MLXR": lambda: speeds([self.mlx, "bench", *arguments, *our_kv]),
+            "llama.cpp": lambda: speeds([self.llama, *peer_file, *arguments, *peer_kv]),
+            "MLXR": lambda: speeds([self.mlx, "bench", "-m", str(model), *arguments, *our_kv]),
         }
 
     def load(self, model, threads):
@@ -128,6 +129,11 @@ def machine(peers):
     return info
 
 
+def size_of(model):
+    files = model.glob("*.safetensors") if model.is_dir() else [model]
+    return sum(file.stat().st_size for file in files)
+
+
 def measure(options):
     runners = Runners(options.peers, options.mlx)
     file = RESULTS / f"{options.name}.json"
@@ -135,7 +141,7 @@ def measure(options):
     data |= {"machine": machine(options.peers), "reps": options.reps, "note": options.note}
 
     def add(model, test, threads, pair):
-        row = {"model": model.name, "bytes": model.stat().st_size, "test": test, "threads": threads}
+        row = {"model": model.name, "bytes": size_of(model), "test": test, "threads": threads}
         row |= paired(runners, pair, threads, options.reps)
         data["rows"].append(row)
         file.write_text(json.dumps(data, indent=1) + "\n")
@@ -144,6 +150,10 @@ def measure(options):
     for model in options.models:
         for threads in options.threads:
             add(model, "", threads, runners.bench(model, threads, options.pp, options.tg))
+    for ours, theirs in options.beside:
+        for threads in options.threads:
+            pair = runners.bench(ours, threads, options.pp, options.tg, peer_model=theirs)
+            add(ours, f"beside {theirs.stem}", threads, pair)
     for depth in options.depth:
         for kv in options.kv:
             threads = options.threads[0]
@@ -166,7 +176,7 @@ KINDS = {"pp": "prompt", "tg": "generation", "load": "load, seconds", "rss": "lo
 
 def share(kind, row, median, limits):
     """What part of the machine's limit a median reaches, in words; empty where none is known."""
-    if row["test"]:
+    if row["test"] and not row["test"].startswith("beside"):
         return ""
     if kind == "tg":
         most = statistics.median(row["bandwidth"]) * 1e9 / row["bytes"]
@@ -247,6 +257,13 @@ def main():
     parser.add_argument("--depth-model", type=path)
     parser.add_argument("--kv", nargs="*", default=["f16"], help="KV types at depth")
     parser.add_argument("--batch-model", type=path)
+    parser.add_argument(
+        "--beside",
+        type=lambda s: tuple(map(path, s.split("=", 1))),
+        nargs="*",
+        default=[],
+        help="a model that llama.cpp cannot read, and the nearest that it can",
+    )
     parser.add_argument("--load-models", type=path, nargs="*", default=[])
     options = parser.parse_args()
     if bool(options.name) != bool(options.peers):
