@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "wire"))
 from running_daemon import MODELS, RunningDaemon  # noqa: E402
 
 WORDS = ["fox", "lantern", "river", "stone", "window", "apple", "north", "seven", "quiet", "letter"]
+CONTEXT = 900  # tokens; the longest prompt leaves room
 SAMPLE_SECONDS = 1.0
 WARM_UP = 0.25  # of the time: until then memory may grow
 GROWTH = 0.05  # that the rest may take more than its first part, and these bytes
@@ -47,16 +48,20 @@ def questions(models, seed, count):
         return " ".join(choice.choices(WORDS, k=choice.randint(1, most)))
 
     beginnings = ["", words(30), words(120), words(300)]
-    return [
-        {
+
+    def question():
+        asked = {
             "model": choice.choice(models),
             "prompt": f"{choice.choice(beginnings)} {words(80)}",
             "max_tokens": choice.randint(1, 60),
             "temperature": 0,
             "ignore_eos": choice.random() < 0.5,
         }
-        for _ in range(count)
-    ]
+        if choice.random() < 0.08:  # outgrows the window
+            asked |= {"context_shift": True, "ignore_eos": True, "max_tokens": CONTEXT}
+        return asked
+
+    return [question() for _ in range(count)]
 
 
 def ask(client, body):
@@ -77,18 +82,27 @@ class Soak:
         self.models = self.home / "soak-models"
         self.models.mkdir()
         # The same weights under several names are several models to the daemon.
-        for name in ("small-a", "small-b"):
+        for name in ("small-a", "small-b", "small-window"):
             shutil.copytree(MODELS / "mlxr-demo-draft", self.models / name)
         shutil.copytree(MODELS / "mlxr-demo", self.models / "large")
-        self.names = ["small-a", "small-b", "large"]
+        self.give_window(self.models / "small-window" / "config.json")
+        self.names = ["small-a", "small-b", "small-window", "large"]
         self.daemon = None
         self.counts = collections.Counter()
         self.problems = []
         self.memory = []  # (seconds, bytes)
         self.ends = 0.0
 
+    @staticmethod
+    def give_window(config):
+        """The same weights as a Mistral, whose layers see the last positions alone."""
+        spec = json.loads(config.read_text())
+        spec |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+        config.write_text(json.dumps(spec | {"sliding_window": 200}))
+
     def start(self):
-        common = ["--model-folders", self.models, "--kv-bytes", "16MiB", "--kv-disk-bytes", "64MiB"]
+        common = ["--model-folders", self.models, "--context-length", CONTEXT]
+        common += ["--kv-bytes", "16MiB", "--kv-disk-bytes", "64MiB"]
         with RunningDaemon(*common) as daemon, daemon.client() as client:
             sizes = {}
             for name in self.names:
