@@ -47,6 +47,20 @@ def test_closing_cancels_while_the_prompt_is_read(slow):
     assert slow.wait_until_quiet() < 2
 
 
+def test_closing_ones_half_is_going_away(slow):
+    """Who sends no more reads no more, as in Go's HTTP server: a stream ends, blocks are free."""
+    connection = send(slow, endless(stream=True))
+    slow.wait_until_running()
+    connection.shutdown(socket.SHUT_WR)
+    assert slow.wait_until_quiet() < 1
+    connection.settimeout(10)
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    assert b"[DONE]" not in received
+    connection.close()
+
+
 def test_closing_cancels_embeddings(slow):
     """Sixty long texts, of which some wait and one is read in the middle."""
     texts = ["a fox and a lantern in the night " * 120] * 60

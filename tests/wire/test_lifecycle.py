@@ -201,6 +201,30 @@ def test_new_connections_are_refused_while_draining(start):
         assert daemon.process.wait(5) == 130
 
 
+def test_a_second_request_on_a_connection_that_drains_is_refused(start):
+    daemon = start()
+
+    def request(**asked):
+        body = json.dumps(endless(**asked)).encode()
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as connection:
+        connection.sendall(request(stream=True, max_tokens=800))
+        received = connection.recv(4096)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for_log("shutting down")
+        connection.sendall(request(max_tokens=5))
+        while data := connection.recv(65536):
+            received += data
+    first, _, second = received.partition(b"data: [DONE]")
+    assert b"200 OK" in first
+    assert b"503 Service Unavailable" in second
+    assert b"Retry-After: 1\r\n" in second
+    assert b"shutting_down" in second
+    assert daemon.process.wait(20) == 0
+
+
 def test_idle_keep_alive_connections_do_not_delay_the_end(start):
     daemon = start()
     with daemon.client() as client:
