@@ -2,8 +2,10 @@
 // then: the request's word, else the model's, else that of the API's own clients (decision 8).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "daemon/scheduler/context_shift.h"
 #include "daemon/scheduler/served_model.h"
@@ -18,5 +20,9 @@ namespace mlxr {
 std::optional<ContextShift> context_shift(const ServedModel& model,
                                           const openai::RequestOptions& options,
                                           const std::function<PromptOpening()>& opening);
+
+// Drops tokens of a prompt that fills the window, as the answer that it goes on from dropped its
+// own (Ollama's "context", which such an answer gives in full).
+void shift_prompt(std::vector<int32_t>& tokens, const ContextShift& shift, int64_t window);
 
 }  // namespace mlxr

@@ -65,6 +65,22 @@ def test_without_a_choice_it_ends(http):
         assert refused.json()["error"]["param"] == field
 
 
+def test_the_context_of_a_shifted_answer_can_be_gone_on_from(http):
+    """It is all of the text, which no window holds; the same rule makes it fit."""
+    options = {"temperature": 0, "ignore_eos": True, "num_predict": LONG}
+    body = {"model": MODEL, "raw": True, "stream": False, "options": options}
+    first = http.post("/api/generate", json=body | {"prompt": "Once upon a time"}).json()
+    assert len(first["context"]) > WINDOW
+    more = body | {"prompt": " And then", "context": first["context"]}
+    second = http.post("/api/generate", json=more)
+    assert second.status_code == 200, second.text
+    assert second.json()["eval_count"] == LONG
+    assert WINDOW // 4 < second.json()["prompt_eval_count"] < WINDOW
+    refused = http.post("/api/generate", json=more | {"shift": False})
+    assert refused.status_code == 400
+    assert "context" in refused.json()["error"]
+
+
 @pytest.mark.parametrize("keep", [0, 3, 40])
 def test_what_follows_is_what_a_fresh_request_gets(daemon, http, keep):
     before = shifts(http)

@@ -146,6 +146,9 @@ ChatPrompt generate_prompt(Services& services, const ServedModel& served,
     prompt.shift = context_shift(served, options,
                                  [&] { return services.prompts.opening(model, prompt.tokens); });
   }
+  if (prompt.shift && !request.context.empty()) {
+    shift_prompt(prompt.tokens, *prompt.shift, served.scheduler().context_length());
+  }
   return prompt;
 }
 
