@@ -422,6 +422,7 @@ void Scheduler::Impl::publish() {
   stats.waiting = static_cast<int32_t>(waiting.size() + arrived.size());
   stats.kv_blocks_used = pager.total_blocks() - pager.free_blocks();
   stats.kv_blocks_cached = pager.cached_blocks();
+  stats.kv_window_parts_used = pager.window().parts - static_cast<int32_t>(pager.free().parts);
   stats.kv_evictions = pager.evictions();
   if (const KernelTimes* kernels = engine->kernel_times()) stats.kernels = *kernels;
 }
@@ -474,6 +475,7 @@ Scheduler::Scheduler(std::unique_ptr<StepEngine> engine, const SchedulerOptions&
     });
   }
   impl_->stats.kv_blocks_total = impl_->engine->pager().total_blocks();
+  impl_->stats.kv_window_parts_total = impl_->engine->pager().window().parts;
   impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 

@@ -36,6 +36,8 @@ struct SchedulerStats {
   int32_t kv_blocks_used = 0;    // by running sequences
   int32_t kv_blocks_cached = 0;  // by nobody, but findable
   int32_t kv_blocks_total = 0;
+  // Of layers with a sliding window: places in the window of a running sequence, and all there are.
+  int32_t kv_window_parts_used = 0, kv_window_parts_total = 0;
   int64_t kv_disk_blocks = 0, kv_disk_bytes = 0;  // kept on disk
   // Since the model was loaded.
   uint64_t steps = 0, requests = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "daemon/server/load_wait.h"
+#include "daemon/server/openai/request_options.h"
 
 namespace mlxr {
 
@@ -24,10 +25,6 @@ double Services::uptime_seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
-int32_t Services::context_length(const std::string& name, const ModelFacts& facts) const {
-  return models.context_length(name, facts);
-}
-
 Task<std::shared_ptr<ServedModel>> Services::acquire(
     Exchange& exchange, std::string name, std::optional<std::chrono::milliseconds> timeout,
     KeptStream* stream) {
@@ -38,6 +35,12 @@ Task<std::shared_ptr<ServedModel>> Services::acquire(
   LoadWait wait(models, exchange);
   wait.begin(entry, time_limit(config, timeout));
   co_return co_await wait.end(entry, stream);
+}
+
+Task<std::shared_ptr<ServedModel>> Services::acquire(Exchange& exchange,
+                                                     const openai::RequestOptions& options,
+                                                     KeptStream& stream) {
+  return acquire(exchange, options.model, options.timeout, options.stream ? &stream : nullptr);
 }
 
 std::optional<std::chrono::milliseconds> time_limit(

@@ -31,6 +31,10 @@
 
 namespace mlxr {
 
+namespace openai {
+struct RequestOptions;
+}
+
 struct Services {
   // `home`: $MLXR_HOME, where keys, created models and blobs lie.
   Services(const ServerConfig& server_config, ModelManager& model_manager,
@@ -48,9 +52,11 @@ struct Services {
       Exchange& exchange, std::string name,
       std::optional<std::chrono::milliseconds> timeout = std::nullopt,
       KeptStream* stream = nullptr);
+  // For an answer; `stream` is kept alive meanwhile where the client asked for one.
+  Task<std::shared_ptr<ServedModel>> acquire(Exchange& exchange,
+                                             const openai::RequestOptions& options,
+                                             KeptStream& stream);
   double uptime_seconds() const;
-  // Tokens that a sequence of this model may hold here, loaded or not.
-  int32_t context_length(const std::string& name, const ModelFacts& facts) const;
 
   const ServerConfig& config;
   ModelManager& models;

@@ -32,10 +32,8 @@ Task<MessagesRequest> read(Services& services, Exchange& exchange, bool counting
 Task<void> messages(Services& services, Exchange& exchange) {
   MessagesRequest request = co_await read(services, exchange, false);
   KeptStream stream(exchange, kEventStreamType, message_format(FormatOptions())->ping());
-  KeptStream* const kept = request.chat.options.stream ? &stream : nullptr;
   Generation generation(services, exchange,
-                        co_await services.acquire(exchange, request.chat.options.model,
-                                                  request.chat.options.timeout, kept));
+                        co_await services.acquire(exchange, request.chat.options, stream));
   exchange.record.model = generation.model().name();
   AnswerOptions options{request.chat.options.stream, 1, {}};
   FormatOptions format_options{generation.model().name(), 0, request.show_thinking};

@@ -26,7 +26,7 @@ v1::TokenizeResponse tokenized(Services& services, const ServedModel& model,
       response.add_pieces(tokenizer_of(model.model())->token_bytes(token));
     }
   }
-  response.set_context_length(services.context_length(model.name(), model.model().facts));
+  response.set_context_length(services.models.context_length(model.name(), model.model().facts));
   return response;
 }
 

@@ -11,7 +11,7 @@ void add_facts(Json& json, Services& services, const std::string& name, const Mo
   json["quantization"] = facts.quantization;
   json["parameters"] = facts.parameters;
   json["size_bytes"] = facts.weight_bytes;
-  json["context_length"] = services.context_length(name, facts);
+  json["context_length"] = services.models.context_length(name, facts);
 }
 
 Json entry_head(const ModelEntry& entry) {

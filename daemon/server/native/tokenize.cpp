@@ -116,7 +116,7 @@ Json tokenize(Services& services, const ServedModel& model, const TokenizeReques
     return llama_server_body(tokenizer, tokens, request.with_pieces);
   }
   return vllm_body(tokenizer, tokens, request.with_pieces,
-                   services.context_length(model.name(), model.model().facts));
+                   services.models.context_length(model.name(), model.model().facts));
 }
 
 std::string text_of(const ServedModel& model, const DetokenizeRequest& request) {

@@ -108,7 +108,7 @@ Json model_info(Services& services, const ModelEntry& entry, const ModelFacts& f
           {"general.basename", entry.name},
           {"general.parameter_count", facts.parameters},
           {arch + ".block_count", facts.layers},
-          {arch + ".context_length", services.context_length(entry.name, facts)},
+          {arch + ".context_length", services.models.context_length(entry.name, facts)},
           {arch + ".embedding_length", facts.hidden_size},
           {arch + ".vocab_size", facts.vocab_size}};
 }

@@ -99,8 +99,8 @@ Task<void> chat(Services& services, Exchange& exchange) {
     co_return;
   }
   KeptStream stream = stream_of(exchange, *chat_format(named(name)));
-  KeptStream* const kept = request.chat.options.stream ? &stream : nullptr;
-  Loaded loaded = co_await load(services, exchange, request, name, kept);
+  Loaded loaded = co_await load(services, exchange, request, name,
+                                request.chat.options.stream ? &stream : nullptr);
   AnswerOptions options{request.chat.options.stream, 1, {}};
   Generation generation(services, exchange, loaded.model);
   co_await services.run_on(services.work, [&] {
@@ -162,8 +162,8 @@ Task<void> generate(Services& services, Exchange& exchange) {
     co_return;
   }
   KeptStream stream = stream_of(exchange, *generate_format(named(name)));
-  KeptStream* const kept = request.base.chat.options.stream ? &stream : nullptr;
-  Loaded loaded = co_await load(services, exchange, request.base, name, kept);
+  Loaded loaded = co_await load(services, exchange, request.base, name,
+                                request.base.chat.options.stream ? &stream : nullptr);
   AnswerOptions options{request.base.chat.options.stream, 1, {}};
   Generation generation(services, exchange, loaded.model);
   co_await services.run_on(services.work, [&] {

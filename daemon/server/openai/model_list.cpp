@@ -23,7 +23,7 @@ Json to_object(Services& services, const ModelEntry& entry) {
           {"object", "model"},
           {"created", modified_at(entry.path)},
           {"owned_by", "mlxr"},
-          {"context_length", services.context_length(entry.name, read_model_facts(entry.path))}};
+          {"context_length", services.models.context_length(entry.name, read_model_facts(entry.path))}};
 }
 
 }  // namespace

@@ -89,10 +89,8 @@ Task<void> create(Services& services, Exchange& exchange) {
     });
   });
   KeptStream stream(exchange, kEventStreamType, kEventStreamPing);
-  KeptStream* const kept = request.chat.options.stream ? &stream : nullptr;
   Generation generation(services, exchange,
-                        co_await services.acquire(exchange, request.chat.options.model,
-                                                  request.chat.options.timeout, kept));
+                        co_await services.acquire(exchange, request.chat.options, stream));
   exchange.record.model = generation.model().name();
   AnswerOptions options{request.chat.options.stream, 1, {}};
   co_await services.run_on(services.work, [&] {

@@ -27,10 +27,8 @@ Task<void> chat_completions(Services& services, Exchange& exchange) {
   ChatRequest request = co_await services.run_on(
       services.work, [&exchange] { return read_chat_request(exchange.request().body); });
   KeptStream stream(exchange, kEventStreamType, kEventStreamPing);
-  KeptStream* const kept = request.options.stream ? &stream : nullptr;
-  Generation generation(
-      services, exchange,
-      co_await services.acquire(exchange, request.options.model, request.options.timeout, kept));
+  Generation generation(services, exchange,
+                        co_await services.acquire(exchange, request.options, stream));
   exchange.record.model = generation.model().name();
   AnswerOptions options{request.options.stream, request.options.n, {}};
   co_await services.run_on(services.work, [&] {
@@ -65,10 +63,8 @@ Task<void> completions(Services& services, Exchange& exchange) {
   CompletionRequest request = co_await services.run_on(
       services.work, [&exchange] { return read_completion_request(exchange.request().body); });
   KeptStream stream(exchange, kEventStreamType, kEventStreamPing);
-  KeptStream* const kept = request.options.stream ? &stream : nullptr;
-  Generation generation(
-      services, exchange,
-      co_await services.acquire(exchange, request.options.model, request.options.timeout, kept));
+  Generation generation(services, exchange,
+                        co_await services.acquire(exchange, request.options, stream));
   exchange.record.model = generation.model().name();
   FormatOptions shown =
       format_options(request.options, generation.model(), request.n_logprobs >= 0);

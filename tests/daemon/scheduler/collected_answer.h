@@ -113,6 +113,7 @@ inline void wait_for_free_blocks(Scheduler& scheduler) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   EXPECT_EQ(scheduler.stats().kv_blocks_used, 0);
+  EXPECT_EQ(scheduler.stats().kv_window_parts_used, 0);
   EXPECT_EQ(scheduler.stats().running, 0);
 }
 
