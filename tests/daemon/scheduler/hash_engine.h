@@ -106,7 +106,10 @@ struct HashEngineOptions {
   int32_t blocks = 100;
   int32_t block_tokens = 16;
   HashText text = HashText::kRandom;
-  int32_t vocab = kVocab;  // of its logits
+  int32_t vocab = kVocab;              // of its logits
+  std::shared_ptr<const Model> model;  // null: fake_model()
+  // Instead of `text`: the token after those that the block table shows.
+  std::function<int32_t(std::span<const int32_t>)> next;
   bool encoder = false;
   std::optional<HashKey> key;  // that blocks are named under
   // Seconds of a step: at all, for a token, for a token and a position that it attends to.
@@ -151,7 +154,9 @@ class HashEngine : public StepEngine {
     if (options_.key) pager_.use_key(*options_.key);
   }
 
-  const Model& model() const override { return *fake_model(options_.encoder); }
+  const Model& model() const override {
+    return options_.model ? *options_.model : *fake_model(options_.encoder);
+  }
   int32_t context_length() const override { return options_.context; }
   int64_t kv_bytes() const override { return 0; }
   Pager& pager() override { return pager_; }
@@ -188,7 +193,8 @@ class HashEngine : public StepEngine {
           continue;
         }
         logits.resize(logits.size() + vocab, 0.0f);
-        const auto token = next_token(std::span(tokens).first(tokens.size() - left), options_.text);
+        const auto seen = std::span(tokens).first(tokens.size() - left);
+        const auto token = options_.next ? options_.next(seen) : next_token(seen, options_.text);
         logits[logits.size() - vocab + static_cast<size_t>(token)] = 20.0f;
       }
     }
