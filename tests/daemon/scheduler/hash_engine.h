@@ -47,6 +47,14 @@ inline std::shared_ptr<const Model> fake_model(bool encoder = false) {
   return encoder ? kEncoder : kDecoder;
 }
 
+// Another with this vocabulary.
+inline std::shared_ptr<const Model> fake_model_with(std::shared_ptr<const Tokenizer> tokenizer) {
+  auto model = std::make_shared<Model>(*fake_model());
+  model->spec.vocab = tokenizer->vocab_size();
+  model->tokenizer = std::move(tokenizer);
+  return model;
+}
+
 inline uint64_t hash_of(std::span<const int32_t> tokens) {
   uint64_t h = 1469598103934665603ull;
   for (int32_t t : tokens) h = (h ^ static_cast<uint64_t>(t)) * 1099511628211ull;

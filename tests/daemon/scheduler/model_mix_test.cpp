@@ -91,10 +91,14 @@ TEST_P(ModelMix, AnswersAsAloneAndLeaksNoBlock) {
         .mode = GetParam() % 8 >= 4 ? SpeculationMode::kDraft : SpeculationMode::kNgram,
         .depth = {.deepest = 1 + below(8), .first_pause = 1, .longest_pause = 1}};
   }
-  // The draft is the model itself, but for what its KV cache makes of it, and short of room.
+  // The draft is the model itself, but for what its KV cache makes of it and, in half of the mixes,
+  // its vocabulary, and short of room.
+  static const auto kOther = testing::tiny_model_with_other_vocab(3);
+  const auto& draft = GetParam() % 2 == 1 ? kOther : tiny_model();
   Scheduler scheduler(
       std::make_unique<CheckedEngine>(tiny_engine(kContext / kBlockTokens + below(24), type, 2)),
-      options, std::make_unique<CheckedEngine>(tiny_engine(4 + below(24), KvType::kQ4_0, 2)));
+      options,
+      std::make_unique<CheckedEngine>(tiny_engine(4 + below(24), KvType::kQ4_0, 2, draft)));
   struct Case {
     GenerateRequest request;
     bool cancel;

@@ -30,13 +30,6 @@ SpeculationOptions by_draft(DepthOptions depth) {
 // Proposes in every other step at least, whether it pays or not.
 const SpeculationOptions kEager = by_draft({.deepest = 6, .first_pause = 1, .longest_pause = 1});
 
-std::shared_ptr<const Model> model_with(std::shared_ptr<const Tokenizer> tokenizer) {
-  auto model = std::make_shared<Model>(*testing::fake_model());
-  model->spec.vocab = tokenizer->vocab_size();
-  model->tokenizer = std::move(tokenizer);
-  return model;
-}
-
 std::shared_ptr<const Tokenizer> sentencepiece(size_t fixture) {
   return Tokenizer::from_gguf(testing::vocab_of(testing::sentencepiece_fixtures()[fixture]));
 }
@@ -133,7 +126,7 @@ Written write_all(std::shared_ptr<const Tokenizer> tokenizer, HashEngineOptions 
   draft.step = 0.0001;
   draft.vocab = tokenizer->vocab_size();
   draft.next = Draft(texts, tokenizer);
-  draft.model = model_with(tokenizer);
+  draft.model = testing::fake_model_with(tokenizer);
   options.speculation = kEager;
   Scheduler scheduler(testing::hash_engine({.context = 1000, .blocks = 400, .next = writer}),
                       options, testing::hash_engine(std::move(draft)));
@@ -203,7 +196,7 @@ int steps_of_useless_draft(std::optional<int32_t> token, size_t count) {
   std::atomic<int> steps = 0;
   std::mt19937 random(1);
   HashEngineOptions draft{.blocks = 300,
-                          .model = model_with(testing::other_tokenizer(3)),
+                          .model = testing::fake_model_with(testing::other_tokenizer(3)),
                           .step = 0.004,
                           .before_step = [&](int32_t, std::span<const SequenceSlice>) { ++steps; }};
   if (token) draft.next = [token](std::span<const int32_t>) { return *token; };
