@@ -4,11 +4,11 @@
   bench/speculation.py [--items 60] [--reps 3] [--json]
 
 Daemons of its own (MLXR_BIN, else the Release build) take turns, one request at a time; needs the
-tests' environment. "other" is the draft under other token ids, so that its text is tokenised again,
-"finer" one whose tokens are smaller, too. Greedy: the tasks of models/eval, where answers can be
-foreseen, and they must be the same in all. At random: temperature 2 after random letters, where nothing
-can be foreseen. Shown are generated tokens a second by the daemon's own clock (Ollama's eval_count
-and eval_duration: prompts are not in it), and the ratio to the first.
+tests' environment. "other" is the draft under other token ids, so that its text is tokenised again;
+in "finer", its tokens are smaller, too. Greedy: the tasks of models/eval, where answers can be
+foreseen, and they must be the same in all. At random: temperature 2 after random letters, where
+nothing can be foreseen. Shown are generated tokens a second by the daemon's own clock (Ollama's
+eval_count and eval_duration: prompts are not in it), and the ratio to the first.
 """
 
 import argparse

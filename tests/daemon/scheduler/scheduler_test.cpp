@@ -109,7 +109,10 @@ TEST(Scheduler, RandomMixesAnswerAsAloneAndLeakNoBlock) {
     const SchedulerStats stats = scheduler.stats();
     if (options.speculation.mode == SpeculationMode::kDraft) {
       EXPECT_EQ(draft_pager.free_blocks(), draft_pager.total_blocks());
-      EXPECT_GT(seed % 8 == 0 ? stats.proposed_tokens : stats.accepted_tokens, 50u);
+      if (seed % 8 != 0) {
+        EXPECT_GT(stats.accepted_tokens, 50u);
+      }
+      EXPECT_GT(stats.proposed_tokens, 0u);
     }
     preemptions += stats.preemptions;
     hits += stats.prefix_hit_tokens;
