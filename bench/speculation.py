@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What speculation is worth to one client: mlxr-demo without it, with n-grams and with its draft.
+"""What speculation is worth to one client: mlxr-demo without it, with n-grams and with a draft.
 
   bench/speculation.py [--items 60] [--reps 3] [--json]
 
-Three daemons of its own (MLXR_BIN, else the Release build) take turns, one request at a time;
-needs the tests' environment. Greedy: the tasks of models/eval, where answers can be foreseen, and
-they must be the same in all three. At random: temperature 2 after random letters, where nothing
-can be foreseen. Shown are generated tokens a second by the daemon's own clock (Ollama's eval_count
-and eval_duration: prompts are not in it), and the ratio to the first.
+Daemons of its own (MLXR_BIN, else the Release build) take turns, one request at a time; needs the
+tests' environment. "other" is the draft under other token ids, so that its text is tokenised again;
+in "finer", its tokens are smaller, too. Greedy: the tasks of models/eval, where answers can be
+foreseen, and they must be the same in all. At random: temperature 2 after random letters, where
+nothing can be foreseen. Shown are generated tokens a second by the daemon's own clock (Ollama's
+eval_count and eval_duration: prompts are not in it), and the ratio to the first.
 """
 
 import argparse
@@ -21,19 +22,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/wire"))
+from other_vocabulary import write_with_other_vocabulary  # noqa: E402
 from running_daemon import RunningDaemon  # noqa: E402
 
-MODES = {
-    "off": "speculation: off\n",
-    "ngram": "speculation: ngram\n",
-    "draft": f"speculation: draft\ndraft_model: {ROOT / 'models/mlxr-demo-draft'}\n",
-}
+DRAFT = ROOT / "models/mlxr-demo-draft"
+MODES = ["off", "ngram", "draft", "other", "finer"]
+WITHOUT = {"other": 0, "finer": 3}  # merges: every so many
+
+
+def settings_of(mode, home):
+    if mode in ("off", "ngram"):
+        return f"speculation: {mode}\n"
+    draft = DRAFT
+    if mode in WITHOUT:
+        draft = write_with_other_vocabulary(DRAFT, home / "draft", WITHOUT[mode])
+    return f"speculation: draft\ndraft_model: {draft}\n"
 
 
 def start(mode, home):
     settings = home / "configs/models/mlxr-demo.yaml"
     settings.parent.mkdir(parents=True)
-    settings.write_text(MODES[mode])
+    settings.write_text(settings_of(mode, home))
     return RunningDaemon("--model", ROOT / "models/mlxr-demo", "--kv-disk", "false", home=home)
 
 

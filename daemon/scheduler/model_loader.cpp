@@ -9,7 +9,6 @@
 #include "core/runtime/kv/kv_plan.h"
 #include "core/runtime/model_files.h"
 #include "core/runtime/model_memory.h"
-#include "daemon/scheduler/drafter.h"
 #include "daemon/scheduler/kv_folders.h"
 #include "daemon/scheduler/model_manager.h"
 
@@ -95,6 +94,7 @@ class FileModel : public ModelLoader::Opened {
  private:
   bool drafts() const { return scheduler_.speculation.mode == SpeculationMode::kDraft; }
   std::filesystem::path draft_path() const;
+  OpenedModel open_draft() const;
   MemoryEstimate estimated() const;
   std::unique_ptr<Engine> load_draft(Engine& engine);
 
@@ -130,7 +130,7 @@ FileModel::FileModel(const Common& common, ModelEntry entry, ModelSettings setti
       model_(open_model(entry_.path)),
       scheduler_(without_answers(with_overrides(common.scheduler, settings_), model_.spec)),
       kv_disk_(without_answers(with_overrides(common.kv_disk, settings_), model_.spec)),
-      draft_(drafts() ? std::optional(open_model(draft_path())) : std::nullopt),
+      draft_(drafts() ? std::optional(open_draft()) : std::nullopt),
       estimate_(estimated()),
       opening_seconds_(seconds_since(began_)) {}
 
@@ -142,6 +142,14 @@ std::filesystem::path FileModel::draft_path() const {
   }
   const bool is_path = draft->find('/') != std::string::npos;
   return is_path ? std::filesystem::path(*draft) : common_.find(*draft).path;
+}
+
+OpenedModel FileModel::open_draft() const {
+  OpenedModel draft = open_model(draft_path());
+  if (!draft.spec.encoder) return draft;
+  throw Error(ErrorCode::kInvalidArgument,
+              "the draft model " + draft_path().string() +
+                  " is an encoder and writes no text; choose another one, or speculation: ngram");
 }
 
 MemoryEstimate FileModel::estimated() const {
@@ -161,7 +169,6 @@ MemoryEstimate FileModel::estimated() const {
 // The engine of the settings' draft model.
 std::unique_ptr<Engine> FileModel::load_draft(Engine& engine) {
   const auto model = load_model(*std::exchange(draft_, std::nullopt), common_.load_options());
-  check_same_vocabulary(engine.model(), *model);
   const int64_t blocks = engine.pager().total_blocks();
   return std::make_unique<Engine>(model, draft_options(engine_, model->spec, blocks),
                                   common_.threads);

@@ -107,7 +107,7 @@ int64_t RunningSequence::shift(Pager& pager) {
   release_kv();
   const auto first = tokens_.begin() + static_cast<std::ptrdiff_t>(dropped.begin);
   tokens_.erase(first, first + static_cast<std::ptrdiff_t>(dropped.count));
-  if (speculation_) speculation_->ngrams = NgramProposer();
+  if (speculation_) speculation_->text_was_cut();
   sampler_.go_on_with_next_seed();
   return start(pager);
 }

@@ -460,7 +460,7 @@ Scheduler::Scheduler(std::unique_ptr<StepEngine> engine, const SchedulerOptions&
     std::optional<Drafter> drafter;
     if (options.speculation.mode == SpeculationMode::kDraft) {
       if (!draft) throw Error(ErrorCode::kInvalidArgument, "there is no draft to speculate with");
-      drafter.emplace(std::move(draft), options.max_batch_tokens);
+      drafter.emplace(std::move(draft), model(), options.max_batch_tokens);
     }
     impl_->speculation.emplace(options.speculation.depth, std::move(drafter));
   }

@@ -86,7 +86,7 @@ using RequestId = uint64_t;
 enum class SpeculationMode {
   kOff,
   kNgram,  // from what followed the last few tokens earlier in the text
-  kDraft,  // from a smaller model with the same vocabulary
+  kDraft,  // from a smaller model
 };
 
 // By all answers together in a step. With some dozens of tokens a step is bound by arithmetic on
@@ -126,8 +126,8 @@ class StepEngine;  // what the scheduler needs of an Engine (step_engine.h)
 
 class Scheduler {
  public:
-  // `draft` runs the model that proposes in mode kDraft; it passes check_same_vocabulary
-  // (drafter.h). `disk` keeps blocks of `engine`, not of the draft; null: nothing does.
+  // `draft` runs the model that proposes in mode kDraft (drafter.h). `disk` keeps blocks of
+  // `engine`, not of the draft; null: nothing does.
   Scheduler(std::unique_ptr<Engine> engine, const SchedulerOptions& options,
             std::unique_ptr<Engine> draft = nullptr, std::unique_ptr<KvDisk> disk = nullptr);
   Scheduler(std::unique_ptr<StepEngine> engine, const SchedulerOptions& options,

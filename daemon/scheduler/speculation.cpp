@@ -99,14 +99,16 @@ void Speculation::learn(const Batch& batch, const std::set<RunningSequence*>& do
   for (size_t i = 0; i < batch.members.size(); ++i) {
     RunningSequence& s = *batch.members[i].sequence;
     if (batch.members[i].prompt || done.contains(&s) || !s.speculation()) continue;
-    if (drafter_) Drafter::settle(s);
+    if (drafter_) drafter_->settle(s);
     const int32_t proposed = batch.slices[i].proposed, rest = computed - proposed;
     const SharedStep step{.seconds =
                               [this, rest](int32_t depth) {
                                 return costs_.seconds(rest + depth) + drafted_seconds(depth);
                               },
                           .others = expected - share(s, proposed)};
-    s.speculation()->controller.record(proposed, s.accepted(), step);
+    // What a draft took time for and could not propose is a token that was wrong.
+    const bool in_vain = std::exchange(s.speculation()->drafted_in_vain, false);
+    s.speculation()->controller.record(std::max(proposed, in_vain ? 1 : 0), s.accepted(), step);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "core/runtime/kv/kv_sequence.h"
 #include "core/runtime/spec/depth_controller.h"
 #include "core/runtime/spec/ngram_proposer.h"
+#include "core/runtime/spec/retokenizer.h"
 #include "daemon/scheduler/drafter.h"
 
 namespace mlxr {
@@ -28,6 +29,17 @@ struct SequenceSpeculation {
   NgramProposer ngrams;
   std::optional<KvSequence> draft_kv;  // in the draft's arena
   bool draft_failed = false;
+  // Of a draft with another vocabulary: the text as it reads it, and what follows that of which its
+  // KV holds K/V, the last token drafted included.
+  std::optional<RetokenizedText> draft_text;
+  std::vector<int32_t> draft_ahead;
+  bool drafted_in_vain = false;  // nothing of what was drafted last could be proposed
+
+  // Tokens were dropped from it.
+  void text_was_cut() {
+    ngrams = NgramProposer();
+    draft_text.reset();
+  }
 };
 
 class Speculation {

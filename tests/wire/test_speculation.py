@@ -5,8 +5,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from other_vocabulary import write_with_other_vocabulary
 from running_daemon import MODELS, chat_body, events_of
 
+GOLDENS = MODELS.parent / "tests/goldens"
 REPEATED = "The red fox ran over the hill. " * 4
 COLOURS = {
     "type": "object",
@@ -73,12 +75,14 @@ def speculated(daemon):
     return model["proposed_tokens"], model["accepted_tokens"]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    ["", f"speculation: draft\ndraft_model: {MODELS}/mlxr-demo-draft\nspeculation_depth: 5\n"],
-    ids=["ngram", "draft"],
-)
-def test_answers_are_the_same_with_and_without(start_with, settings):
+@pytest.mark.parametrize("by", ["ngram", "draft", "other vocabulary", "finer vocabulary"])
+def test_answers_are_the_same_with_and_without(start_with, tmp_path, by):
+    draft = MODELS / "mlxr-demo-draft"
+    if "vocabulary" in by:
+        without = 3 if by.startswith("finer") else 0
+        draft = write_with_other_vocabulary(draft, tmp_path / "draft", without)
+    by_draft = f"speculation: draft\ndraft_model: {draft}\nspeculation_depth: 5\n"
+    settings = "" if by == "ngram" else by_draft
     speculating, plain = start_with(settings), start_with("speculation: off\n")
     with speculating.client() as fast, plain.client() as slow:
         for got, expected in zip(everything(fast), everything(slow), strict=True):
@@ -92,6 +96,8 @@ def test_a_draft_that_cannot_be_had_is_an_error_that_says_so(start_with):
     for settings, said in {
         "speculation: draft\n": "draft_model",
         "speculation: draft\ndraft_model: mlxr-demo-daft\n": 'no model "mlxr-demo-daft"',
+        f"speculation: draft\ndraft_model: {GOLDENS}/bert\n": "is an encoder and writes no text",
+        f"speculation: draft\ndraft_model: {GOLDENS}/llama\n": "tokenizer",
     }.items():
         daemon = start_with(settings)
         with daemon.client() as client:

@@ -99,15 +99,18 @@ std::vector<GenerateRequest> requests_of_all_kinds() {
   return all;
 }
 
-class ShiftModes : public ::testing::TestWithParam<SpeculationMode> {};
+// With a draft, whether it has another vocabulary.
+class ShiftModes : public ::testing::TestWithParam<std::pair<SpeculationMode, bool>> {};
 
 TEST_P(ShiftModes, GoesOnAsFreshRequestsWithTheTokensThatAreLeft) {
   Scheduler plain(tiny_engine(40, KvType::kF16, 1), {});
+  const auto [mode, other] = GetParam();
   const SpeculationOptions speculation{
-      .mode = GetParam(), .depth = {.deepest = 6, .first_pause = 1, .longest_pause = 1}};
+      .mode = mode, .depth = {.deepest = 6, .first_pause = 1, .longest_pause = 1}};
   Scheduler shifting(tiny_engine(40, KvType::kF16, 1),
                      {.max_batch_tokens = 50, .speculation = speculation},
-                     tiny_engine(40, KvType::kF16, 1));
+                     tiny_engine(40, KvType::kF16, 1,
+                                 other ? testing::tiny_model_with_other_vocab(0) : tiny_model()));
   for (const GenerateRequest& r : requests_of_all_kinds()) {
     const Heard heard = ask(shifting, r);
     expect_same(heard, in_stretches(plain, r, kContext));
@@ -116,14 +119,16 @@ TEST_P(ShiftModes, GoesOnAsFreshRequestsWithTheTokensThatAreLeft) {
   wait_for_free_blocks(shifting);
   EXPECT_GT(shifting.stats().context_shifts, 15u);
   EXPECT_EQ(plain.stats().context_shifts, 0u);
-  if (GetParam() != SpeculationMode::kOff) {
+  if (mode != SpeculationMode::kOff) {
     EXPECT_GT(shifting.stats().accepted_tokens, 100u);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(ContextShift, ShiftModes,
-                         ::testing::Values(SpeculationMode::kOff, SpeculationMode::kNgram,
-                                           SpeculationMode::kDraft));
+                         ::testing::Values(std::pair(SpeculationMode::kOff, false),
+                                           std::pair(SpeculationMode::kNgram, false),
+                                           std::pair(SpeculationMode::kDraft, false),
+                                           std::pair(SpeculationMode::kDraft, true)));
 
 // Mirostat's state is the answer's: it makes a difference beside fresh requests, none by
 // speculation.

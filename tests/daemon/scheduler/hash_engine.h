@@ -47,6 +47,14 @@ inline std::shared_ptr<const Model> fake_model(bool encoder = false) {
   return encoder ? kEncoder : kDecoder;
 }
 
+// Another with this vocabulary.
+inline std::shared_ptr<const Model> fake_model_with(std::shared_ptr<const Tokenizer> tokenizer) {
+  auto model = std::make_shared<Model>(*fake_model());
+  model->spec.vocab = tokenizer->vocab_size();
+  model->tokenizer = std::move(tokenizer);
+  return model;
+}
+
 inline uint64_t hash_of(std::span<const int32_t> tokens) {
   uint64_t h = 1469598103934665603ull;
   for (int32_t t : tokens) h = (h ^ static_cast<uint64_t>(t)) * 1099511628211ull;
@@ -106,7 +114,10 @@ struct HashEngineOptions {
   int32_t blocks = 100;
   int32_t block_tokens = 16;
   HashText text = HashText::kRandom;
-  int32_t vocab = kVocab;  // of its logits
+  int32_t vocab = kVocab;              // of its logits
+  std::shared_ptr<const Model> model;  // null: fake_model()
+  // Instead of `text`: the token after those that the block table shows.
+  std::function<int32_t(std::span<const int32_t>)> next;
   bool encoder = false;
   KvWindow window;
   std::optional<HashKey> key;  // that blocks are named under
@@ -152,7 +163,9 @@ class HashEngine : public StepEngine {
     if (options_.key) pager_.use_key(*options_.key);
   }
 
-  const Model& model() const override { return *fake_model(options_.encoder); }
+  const Model& model() const override {
+    return options_.model ? *options_.model : *fake_model(options_.encoder);
+  }
   int32_t context_length() const override { return options_.context; }
   int64_t kv_bytes() const override { return 0; }
   Pager& pager() override { return pager_; }
@@ -190,7 +203,8 @@ class HashEngine : public StepEngine {
           continue;
         }
         logits.resize(logits.size() + vocab, 0.0f);
-        const auto token = next_token(std::span(tokens).first(tokens.size() - left), options_.text);
+        const auto seen = std::span(tokens).first(tokens.size() - left);
+        const auto token = options_.next ? options_.next(seen) : next_token(seen, options_.text);
         logits[logits.size() - vocab + static_cast<size_t>(token)] = 20.0f;
       }
     }

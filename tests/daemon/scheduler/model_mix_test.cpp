@@ -46,7 +46,8 @@ Ids alone(const GenerateRequest& request, KvType type, bool windows) {
   static std::map<std::pair<KvType, bool>, std::unique_ptr<Engine>> engines;
   std::unique_ptr<Engine>& engine_of_type = engines[{type, windows}];
   if (!engine_of_type) {
-    engine_of_type = tiny_engine(kContext / kBlockTokens, type, 1, windows, kContext);
+    const auto model = windows ? testing::with_windows(tiny_model()) : tiny_model();
+    engine_of_type = tiny_engine(kContext / kBlockTokens, type, 1, model, kContext);
   }
   KvSequence kv = engine_of_type->new_sequence();
   SamplingParams sampling = request.sampling;
@@ -96,12 +97,19 @@ TEST_P(ModelMix, AnswersAsAloneAndLeaksNoBlock) {
         .mode = GetParam() % 8 >= 4 ? SpeculationMode::kDraft : SpeculationMode::kNgram,
         .depth = {.deepest = 1 + below(8), .first_pause = 1, .longest_pause = 1}};
   }
-  // The draft is the model itself, but for what its KV cache makes of it, and short of room.
+  // The draft is the model itself, but for what its KV cache makes of it and, in half of the mixes,
+  // its vocabulary, and short of room.
+  static const auto kOther = testing::tiny_model_with_other_vocab(3);
+  auto model = tiny_model(), draft = GetParam() % 2 == 1 ? kOther : tiny_model();
+  if (windows) {
+    model = testing::with_windows(model);
+    draft = testing::with_windows(draft);
+  }
   Scheduler scheduler(std::make_unique<CheckedEngine>(tiny_engine(
-                          kContext / kBlockTokens + below(24), type, 2, windows, window_step)),
+                          kContext / kBlockTokens + below(24), type, 2, model, window_step)),
                       options,
                       std::make_unique<CheckedEngine>(
-                          tiny_engine(4 + below(24), KvType::kQ4_0, 2, windows, window_step)));
+                          tiny_engine(4 + below(24), KvType::kQ4_0, 2, draft, window_step)));
   struct Case {
     GenerateRequest request;
     bool cancel;

@@ -39,7 +39,9 @@ class PersistentModel : public ::testing::TestWithParam<Kept> {
   GenerateEvent answer(const std::vector<int32_t>& prompt, KvDiskSettings how,
                        std::vector<float>& logprobs,
                        const std::vector<ScaledAdapter>& adapters = {}) const {
-    auto engine = tiny_engine(40, GetParam().type, 2, GetParam().windows);
+    auto engine = tiny_engine(
+        40, GetParam().type, 2,
+        GetParam().windows ? testing::with_windows(testing::tiny_model()) : testing::tiny_model());
     auto disk = open_kv_disk(*engine, "tiny", how);
     EXPECT_EQ(disk != nullptr, how.enabled);
     Scheduler scheduler(std::move(engine), {}, nullptr, std::move(disk));

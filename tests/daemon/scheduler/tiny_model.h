@@ -2,14 +2,19 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "core/runtime/engine.h"
 #include "core/runtime/kv/arena.h"
 #include "core/runtime/kv/kv_disk.h"
 #include "tests/core/random_adapter.h"
+#include "tests/core/runtime/tokenizer/other_vocab.h"
 #include "tests/core/temp_folder.h"
 
 namespace mlxr::testing {
@@ -40,20 +45,41 @@ inline const std::vector<std::shared_ptr<const Adapter>>& tiny_adapters() {
 }
 
 // The same weights where two layers of three see the last positions alone.
-inline std::shared_ptr<const Model> tiny_windowed_model() {
-  static const auto kModel = [] {
-    auto model = std::make_shared<Model>(*tiny_model());
-    for (int32_t i = 0; i < model->spec.layers; ++i) {
-      model->spec.windows.push_back(i % 3 == 2 ? 0 : 40 + i);
-    }
-    return model;
-  }();
-  return kModel;
+inline std::shared_ptr<const Model> with_windows(const std::shared_ptr<const Model>& model) {
+  auto windowed = std::make_shared<Model>(*model);
+  for (int32_t i = 0; i < model->spec.layers; ++i) {
+    windowed->spec.windows.push_back(i % 3 == 2 ? 0 : 40 + i);
+  }
+  return windowed;
+}
+
+// The same weights under another vocabulary (other_vocab.h).
+inline std::shared_ptr<const Model> tiny_model_with_other_vocab(size_t without) {
+  const TempFolder folder;
+  const auto from = std::filesystem::path(MLXR_SOURCE_DIR) / "models" / "mlxr-demo-draft";
+  for (const char* name : {"config.json", "tokenizer_config.json"}) {
+    std::filesystem::copy_file(from / name, folder.path() / name);
+  }
+  write_file_atomic(folder.path() / "tokenizer.json", other_vocab(without).dump());
+  std::string weights = read_file(from / "model.safetensors");
+  uint64_t size = 0;
+  std::memcpy(&size, weights.data(), 8);
+  const auto header = nlohmann::json::parse(weights.substr(8, size));
+  const auto& embedding = header["model.embed_tokens.weight"];
+  const size_t begin = 8 + size + embedding["data_offsets"][0].get<size_t>();
+  const size_t row = embedding["shape"][1].get<size_t>() * 2;  // BF16
+  const std::string rows = weights.substr(begin, kDemoVocab * row);
+  for (int32_t id = 0; id < kDemoVocab; ++id) {
+    std::memcpy(&weights[begin + static_cast<size_t>(other_id(id)) * row],
+                &rows[static_cast<size_t>(id) * row], row);
+  }
+  write_file_atomic(folder.path() / "model.safetensors", weights);
+  return load_model(folder.path());
 }
 
 inline std::unique_ptr<Engine> tiny_engine(int32_t blocks, KvType type, int threads,
-                                           bool windows = false, int32_t window_step = 512) {
-  const auto model = windows ? tiny_windowed_model() : tiny_model();
+                                           std::shared_ptr<const Model> model = tiny_model(),
+                                           int32_t window_step = 512) {
   const ModelSpec& spec = model->spec;
   const ArenaShape shape{spec.layers, spec.kv_heads, spec.head_dim, kBlockTokens, type};
   const EngineOptions options{.context_length = kContext,
@@ -61,7 +87,7 @@ inline std::unique_ptr<Engine> tiny_engine(int32_t blocks, KvType type, int thre
                               .kv_type = type,
                               .kv_block_tokens = kBlockTokens,
                               .window_step_tokens = window_step};
-  return std::make_unique<Engine>(model, options, std::make_shared<ThreadPool>(threads));
+  return std::make_unique<Engine>(std::move(model), options, std::make_shared<ThreadPool>(threads));
 }
 
 }  // namespace mlxr::testing

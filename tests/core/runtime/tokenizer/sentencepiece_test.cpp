@@ -7,28 +7,15 @@
 
 #include "core/base/error.h"
 #include "core/runtime/tokenizer/tokenizer.h"
-#include "tests/core/runtime/tokenizer/demo_vocab.h"
 #include "tests/core/runtime/tokenizer/random_text.h"
+#include "tests/core/runtime/tokenizer/sentencepiece_vocab.h"
 
 namespace mlxr::testing {
 namespace {
 
 using Ids = std::vector<int32_t>;
 
-const nlohmann::json& fixtures() {
-  static const nlohmann::json json = read_json("tests/text/fixtures/spm_cases.json");
-  return json;
-}
-
-GgufVocab vocab_of(const nlohmann::json& fixture) {
-  GgufVocab vocab;
-  vocab.model = "llama";
-  vocab.tokens = fixture["tokens"].get<std::vector<std::string>>();
-  vocab.scores = fixture["scores"].get<std::vector<float>>();
-  vocab.token_types = fixture["token_types"].get<std::vector<int32_t>>();
-  vocab.add_space_prefix = fixture["add_space_prefix"];
-  return vocab;
-}
+const nlohmann::json& fixtures() { return sentencepiece_fixtures(); }
 
 // The vocabulary spells a space as U+2581, so that this character itself reads as a space.
 std::string with_plain_spaces(std::string_view text) {
