@@ -2,29 +2,12 @@
 // tokens and in one where they are text: what fits passes token by token, what does not is stopped
 // inside the call, text round calls is free, and whatever the masks let through is read as calls
 // that fit.
-#include <gtest/gtest.h>
+#include "tests/core/runtime/chat/held_calls.h"
 
 #include <random>
 
-#include "core/base/error.h"
-#include "core/runtime/chat/answer_parser.h"
-#include "core/runtime/chat/tool_parsers/call_grammar.h"
-#include "core/runtime/constraint/answer_constraint.h"
-#include "tests/core/runtime/tokenizer/demo_vocab.h"
-
 namespace mlxr::testing {
 namespace {
-
-using Json = nlohmann::ordered_json;
-using Format = ToolFormat;
-
-constexpr int32_t kStop = 0;
-
-Json tool(const std::string& name, bool strict, const std::string& parameters) {
-  return {
-      {"type", "function"},
-      {"function", {{"name", name}, {"strict", strict}, {"parameters", Json::parse(parameters)}}}};
-}
 
 const Json& tools() {
   static const Json made = Json::array({tool("book", true, R"({"type": "object",
@@ -39,145 +22,6 @@ const Json& tools() {
          "$defs": {"unit": {"enum": ["C", "F"]}}})"),
                                         tool("book_all", false, R"({"type": "object"})")});
   return made;
-}
-
-// A tokenizer, and what it knows of marks.
-struct Vocabulary {
-  std::shared_ptr<const Tokenizer> tokenizer;
-  std::unique_ptr<ConstraintCompiler> compiler;
-
-  explicit Vocabulary(const std::vector<std::string>& marks) {
-    nlohmann::json json = read_json("models/mlxr-demo/tokenizer.json");
-    auto& added = json["added_tokens"];
-    for (size_t i = added.size(); i-- > 0;) {
-      const std::string content = added[i]["content"];
-      if (content.find("tool_call") != std::string::npos) added[i]["content"] = "<odd" + content;
-    }
-    for (const std::string& mark : marks) {
-      nlohmann::json token = added.back();
-      token["id"] = added.back()["id"].get<int>() + 1;
-      token["content"] = mark;
-      token["special"] = true;
-      added.push_back(token);
-    }
-    tokenizer = Tokenizer::from_json(json.dump());
-    compiler = std::make_unique<ConstraintCompiler>(tokenizer, std::vector<int32_t>{kStop});
-  }
-
-  ControlTokens tokens() const {
-    return [this](std::string_view text) -> std::optional<int32_t> {
-      const auto id = tokenizer->token_id(text);
-      return id && tokenizer->is_special(*id) ? id : std::nullopt;
-    };
-  }
-  std::shared_ptr<const Constraint> compile(const std::string& grammar) const {
-    EXPECT_NE(grammar, "");
-    return compiler->compile({ConstraintSpec::Kind::kLark, grammar});
-  }
-};
-
-const Vocabulary& with_marks() {
-  static const Vocabulary made({"<tool_call>",
-                                "</tool_call>",
-                                "<|tool_call|>",
-                                "<|/tool_call|>",
-                                "<|python_tag|>",
-                                "<|python_start|>",
-                                "[TOOL_CALLS]",
-                                "[ARGS]",
-                                "[CALL_ID]",
-                                "<｜tool▁calls▁begin｜>",
-                                "<｜tool▁call▁begin｜>",
-                                "<｜tool▁sep｜>",
-                                "<｜tool▁call▁end｜>",
-                                "<｜tool▁calls▁end｜>",
-                                "<start_function_call>",
-                                "<end_function_call>",
-                                "<escape>",
-                                "<|tool_call>",
-                                "<tool_call|>",
-                                "<|\"|>",
-                                "<|START_ACTION|>",
-                                "<|END_ACTION|>",
-                                "<|start|>",
-                                "<|channel|>",
-                                "<|message|>",
-                                "<|end|>",
-                                "<|call|>",
-                                "<|return|>",
-                                "<|constrain|>",
-                                "<arg_key>",
-                                "</arg_key>",
-                                "<arg_value>",
-                                "</arg_value>"});
-  return made;
-}
-
-const Vocabulary& without_marks() {
-  static const Vocabulary made({});
-  return made;
-}
-
-// As the daemon holds answers (daemon/server/constraints.cpp).
-AnswerConstraint held(const Vocabulary& words, Format format, const Json& tools) {
-  FreeParts free;
-  for (const std::string_view mark : call_marks(format)) {
-    const auto token = words.tokenizer->token_id(mark);
-    if (!token) continue;
-    free.call_marks.push_back(
-        {*token, words.compile(calls_grammar(format, tools, mark, words.tokens()))});
-  }
-  std::shared_ptr<const Constraint> whole;
-  if (free.call_marks.empty() || begins_without_mark(format)) {
-    whole = words.compile(answer_grammar(format, tools, words.tokens()));
-  }
-  return {whole.get(), words.tokenizer->vocab_size(), free, std::array{5, 6}};
-}
-
-bool may_follow(AnswerConstraint& answer, int32_t id) {
-  const auto mask = answer.mask();
-  return mask.empty() || allows(mask, id);
-}
-
-// How much of the text passes; npos for all, with the answer's end.
-size_t passes(const Vocabulary& words, AnswerConstraint answer, const std::string& text) {
-  std::string written;
-  for (const int32_t id : words.tokenizer->encode(text, false, true)) {
-    if (answer.complete() || !may_follow(answer, id)) return written.size();
-    answer.accept(id);
-    written += words.tokenizer->token_bytes(id);
-  }
-  return answer.complete() || may_follow(answer, kStop) ? std::string::npos : written.size();
-}
-
-// The calls that a client would get of the answer, each as {"name", "arguments"}, and its text.
-struct Read {
-  Json calls = Json::array();
-  std::string text;
-};
-Read read(Format format, const Json& tools, const std::string& answer) {
-  AnswerSyntax syntax;
-  syntax.tools = format;
-  syntax.tool_list = tools;
-  const auto parser = make_answer_parser(syntax);
-  ChatEvents events;
-  parser->push(answer, events);
-  parser->finish(events);
-  Read found;
-  for (const ChatEvent& event : events) {
-    if (event.kind == ChatEvent::Kind::kCall) {
-      found.calls.push_back({{"name", event.text}, {"arguments", ""}});
-    } else if (event.kind == ChatEvent::Kind::kArguments) {
-      Json& arguments = found.calls.back()["arguments"];
-      arguments = arguments.get<std::string>() + event.text;
-    } else if (event.kind == ChatEvent::Kind::kText) {
-      found.text += event.text;
-    }
-  }
-  for (Json& call : found.calls) {
-    call["arguments"] = Json::parse(call["arguments"].get<std::string>());
-  }
-  return found;
 }
 
 void expect_fitting(const Json& call, const std::string& answer) {
@@ -203,7 +47,7 @@ void expect_fitting(const Json& call, const std::string& answer) {
   }
 }
 
-// How each format spells calls: of "book" with the arguments, of "book_all", of both.
+// How a format spells a call of "book".
 struct Spelling {
   Format format;
   std::string begin;      // before the arguments of "book"
@@ -240,7 +84,7 @@ std::vector<Spelling> spellings() {
       {Format::kLlamaJson, R"({"name": "book", "parameters": )", kJsonArguments, "}",
        R"(}; {"name": "book", "parameters": )", ""},
       {Format::kLlamaJson, R"(<|python_tag|>{"type": "function", "name": "book", "parameters": )",
-       kJsonArguments, "}", "", ""},
+       kJsonArguments, "}", R"(}; {"name": "book", "parameters": )", ""},
       {Format::kLlamaJson, R"([{"name": "book", "parameters": )", kJsonArguments, "}]",
        R"(}, {"name": "book", "parameters": )", ""},
       {Format::kLlamaPythonic, "[book(", kPython, ")]", "), book(", ""},
@@ -289,14 +133,10 @@ void for_each_spelling(const Check& check) {
 TEST(HeldCalls, PassWhereTheyFitAndAreReadAsTheyWereWritten) {
   for_each_spelling([](const Vocabulary& words, const Spelling& s, const AnswerConstraint& answer) {
     const std::string call = s.begin + s.arguments + s.end;
-    const std::string more = s.more.empty() ? s.end + (s.format == Format::kLlamaJson ? "" : "\n") +
-                                                  (s.format == Format::kLlamaJson ? "; " : "") +
-                                                  replaced(s.begin, s.begin, s.begin)
-                                            : s.more;
-    const bool bare_twice = s.format == Format::kLlamaJson && s.more.empty();
-    std::vector<std::pair<std::string, size_t>> texts{{call, 1}};
+    const std::string more = s.more.empty() ? s.end + "\n" + s.begin : s.more;
+    std::vector<std::pair<std::string, size_t>> texts{
+        {call, 1}, {s.begin + s.arguments + more + s.arguments + s.end, 2}};
     if (!s.text_before.empty()) texts.emplace_back(s.text_before + call, 1);
-    if (!bare_twice) texts.emplace_back(s.begin + s.arguments + more + s.arguments + s.end, 2);
     for (const auto& [text, count] : texts) {
       EXPECT_EQ(passes(words, answer, text), std::string::npos) << text;
       const Read found = read(s.format, tools(), text);
@@ -328,9 +168,25 @@ TEST(HeldCalls, AreStoppedWhereAnArgumentDoesNotFit) {
         EXPECT_GE(passed + 2, s.begin.size()) << text;
       }
     }
-    EXPECT_NE(passes(words, answer, replaced(s.begin, "book", "hook") + s.arguments + s.end),
-              s.text_before.empty() && s.format != Format::kHarmony ? 0 : std::string::npos);
+    const std::string unknown = replaced(s.begin, "book", "hook") + s.arguments + s.end;
+    if (s.format == Format::kLlamaPythonic) return;  // there it is no call, but text
+    EXPECT_NE(passes(words, answer, unknown), std::string::npos) << unknown;
   });
+}
+
+TEST(HeldCalls, AMarkMayBeAStopToken) {
+  const Vocabulary words({"<|tool_call>", "<tool_call|>", "<|\"|>", "<|start|>", "<|channel|>",
+                          "<|message|>", "<|end|>", "<|call|>", "<|return|>"},
+                         {"<tool_call|>", "<|call|>", "<|return|>"});
+  const AnswerConstraint gemma = held(words, Format::kGemmaCall, tools());
+  const std::string call = "<|tool_call>call:book{days:3,unit:<|\"|>C<|\"|>,at:{lat:1}}";
+  EXPECT_EQ(passes(words, gemma, call + "<tool_call|>"), std::string::npos);
+  EXPECT_NE(passes(words, gemma, "<|tool_call>call:book{<tool_call|>"), std::string::npos);
+  const AnswerConstraint harmony = held(words, Format::kHarmony, tools());
+  const std::string message = "<|channel|>commentary to=functions.book json<|message|>";
+  EXPECT_EQ(passes(words, harmony, message + kJsonArguments + "<|call|>"), std::string::npos);
+  EXPECT_EQ(passes(words, harmony, message + "{<|call|>"), message.size() + 1);
+  EXPECT_EQ(passes(words, harmony, "<|channel|>final<|message|>Yes.<|return|>"), std::string::npos);
 }
 
 TEST(HeldCalls, TextThatIsNoCallIsFree) {
@@ -402,7 +258,7 @@ TEST(HeldCalls, RandomWalksWriteCallsThatFit) {
   std::mt19937 random(11);
   for_each_spelling([&](const Vocabulary& words, const Spelling& s, const AnswerConstraint& start) {
     int finished = 0;
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 6; ++i) {
       AnswerConstraint answer = start;
       for (const int32_t id : words.tokenizer->encode(s.begin, false, true)) {
         ASSERT_TRUE(may_follow(answer, id)) << s.begin;
@@ -415,151 +271,8 @@ TEST(HeldCalls, RandomWalksWriteCallsThatFit) {
       ASSERT_GE(found.calls.size(), 1u) << s.begin << *rest;
       for (const Json& call : found.calls) expect_fitting(call, s.begin + *rest);
     }
-    EXPECT_GT(finished, 2);
+    EXPECT_GT(finished, 1);
   });
-}
-
-// One strict tool with one argument "a".
-Json tool_with(const std::string& schema, const std::string& others = "") {
-  return Json::array(
-      {tool("f", true,
-            R"({"type": "object", "properties": {"a": )" + schema +
-                R"(}, "required": ["a"], "additionalProperties": false)" + others + "}")});
-}
-
-struct Valued {
-  std::string schema;
-  std::vector<std::pair<std::string, std::string>> fit;  // as the format writes it, as JSON
-  std::vector<std::string> wrong;
-};
-
-void expect_values(Format format, const std::string& begin, const std::string& end,
-                   const std::vector<Valued>& cases) {
-  for (const Valued& one : cases) {
-    SCOPED_TRACE(one.schema);
-    const Json with = tool_with(one.schema, R"(, "$defs": {"n": {"enum": [1, 2]}})");
-    for (const Vocabulary* words : {&with_marks(), &without_marks()}) {
-      const AnswerConstraint answer = held(*words, format, with);
-      for (const auto& [written, json] : one.fit) {
-        const std::string text = begin + written + end;
-        EXPECT_EQ(passes(*words, answer, text), std::string::npos) << text;
-        const Json calls = read(format, with, text).calls;
-        ASSERT_EQ(calls.size(), 1u) << text;
-        EXPECT_EQ(calls[0]["arguments"]["a"], Json::parse(json)) << text;
-      }
-      for (const std::string& written : one.wrong) {
-        EXPECT_NE(passes(*words, answer, begin + written + end), std::string::npos) << written;
-      }
-    }
-  }
-}
-
-const std::string kDay = R"({"type": "string", "format": "date"})";
-const std::string kCode = R"({"type": "string", "pattern": "^[A-Z]+/[0-9]$"})";
-
-TEST(HeldCalls, BareValuesInTags) {
-  const std::vector<Valued> cases{
-      {R"({"type": "string"})",
-       {{"a <b>\n\n\"c\" ", R"("a <b>\n\n\"c\" ")"}, {"", "\"\""}, {"12", "\"12\""}},
-       {}},
-      {R"({"type": ["string", "null"]})", {{"null", "null"}, {"nullify", "\"nullify\""}}, {}},
-      {R"({"type": ["integer", "string"], "maxLength": 2})",
-       {{"1234", "1234"}, {"ab", "\"ab\""}},
-       {"abc"}},
-      {R"({"type": "string", "minLength": 2, "maxLength": 3})",
-       {{"äbc", "\"äbc\""}},
-       {"a", "abcd", ""}},
-      {R"({"enum": ["x", "x y", 3, null]})",
-       {{"x y", "\"x y\""}, {"3", "3"}, {"null", "null"}},
-       {"y", "4"}},
-      {R"({"$ref": "#/$defs/n"})", {{"2", "2"}}, {"3", "\"2\""}},
-      {R"({"type": "boolean"})", {{"true", "true"}}, {"yes", "\"true\""}},
-      {R"({"type": "number"})", {{"-1.5e3", "-1500.0"}}, {"one"}},
-      {R"({"type": "array", "items": {"type": "string"}})",
-       {{R"(["a", "b"])", R"(["a", "b"])"}},
-       {"[1]", "a"}},
-      {R"({"anyOf": [{"type": "string", "enum": ["all"]}, {"type": "integer"}]})",
-       {{"all", "\"all\""}, {"7", "7"}},
-       {"some"}},
-      {kDay, {{"2024-02-28", "\"2024-02-28\""}}, {"2024-13-01", "today"}},
-      {kCode, {{"AB/1", "\"AB/1\""}}, {"ab/1", "AB/12"}}};
-  expect_values(Format::kQwenXml, "<tool_call>\n<function=f>\n<parameter=a>\n",
-                "\n</parameter>\n</function>\n</tool_call>", cases);
-  expect_values(Format::kGlm, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>",
-                "</arg_value>\n</tool_call>", cases);
-}
-
-TEST(HeldCalls, ValuesOfGemma) {
-  expect_values(
-      Format::kGemmaFunction, "<start_function_call>call:f{a:", "}<end_function_call>",
-      {{R"({"type": "string"})",
-        {{"<escape>a, \"b\" {c}<escape>", R"("a, \"b\" {c}")"}, {"<escape><escape>", "\"\""}},
-        {"a", "<escape>a", "<escape>a<end_function_call><escape>"}},
-       {R"({"type": ["string", "null"], "maxLength": 2})",
-        {{"null", "null"}, {"<escape>ab<escape>", "\"ab\""}},
-        {"<escape>abc<escape>"}},
-       {R"({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2})",
-        {{"[1]", "[1]"}, {"[1, 2]", "[1,2]"}},
-        {"[]", "[1,2,3]", "[true]"}},
-       {R"({"type": "array"})", {{"[1,{b:[]},<escape>x<escape>]", R"([1,{"b":[]},"x"])"}}, {"1"}},
-       {R"({"type": "object", "properties": {"x": {"type": "boolean"}, "y": {"type": "null"}}})",
-        {{"{}", "{}"},
-         {"{y:null}", R"({"y":null})"},
-         {"{x:true,y:null}", R"({"x":true,"y":null})"}},
-        {"{x:1}", "{z:1}"}},
-       {R"({"type": "object", "additionalProperties": {"type": "integer"}})",
-        {{"{b:1,c:2}", R"({"b":1,"c":2})"}},
-        {"{b:true}"}},
-       {R"({"const": {"k": ["v", true]}})",
-        {{"{k:[<escape>v<escape>,true]}", R"({"k":["v",true]})"}},
-        {"{}"}},
-       {kDay, {{"<escape>2024-02-28<escape>", "\"2024-02-28\""}}, {"<escape>now<escape>"}}});
-}
-
-TEST(HeldCalls, ValuesOfPython) {
-  expect_values(
-      Format::kLlamaPythonic, "[f(a=", ")]",
-      {{R"({"type": "string"})",
-        {{"\"a\"", "\"a\""}, {"'it\\'s'", "\"it's\""}, {R"("é\n\"\\😀")", R"("é\n\"\\😀")"}},
-        {"a", "1"}},
-       {R"({"type": ["boolean", "null"]})", {{"True", "true"}, {"None", "null"}}, {"true", "1"}},
-       {R"({"enum": ["a", 1, null]})", {{"\"a\"", "\"a\""}, {"None", "null"}}, {"\"b\""}},
-       {R"({"type": "array", "items": {"type": "object"}})",
-        {{"[{\"k\": [True, 'x']}]", R"([{"k":[true,"x"]}])"}},
-        {"[1]"}},
-       {kCode, {{"\"AB/1\"", "\"AB/1\""}}, {"\"b\"", "'AB/1'"}}});
-}
-
-TEST(HeldCalls, SchemasThatReferToThemselves) {
-  const Json with = tool_with(R"({"$ref": "#/$defs/t"})",
-                              R"(, "$defs": {"t": {"type": "object", "properties": {"v":
-      {"type": "integer"}, "in": {"$ref": "#/$defs/t"}}, "required": ["v"]}})");
-  const AnswerConstraint answer = held(with_marks(), Format::kGemmaCall, with);
-  const std::string begin = "<|tool_call>call:f{a:", end = "}<tool_call|>";
-  EXPECT_EQ(passes(with_marks(), answer, begin + "{v:1,in:{v:2,in:{v:3}}}" + end),
-            std::string::npos);
-  EXPECT_NE(passes(with_marks(), answer, begin + "{v:1,in:{in:{v:3}}}" + end), std::string::npos);
-}
-
-TEST(HeldCalls, WhatCannotBeHeldIsSaid) {
-  const auto refused = [](Format format, const std::string& schema) -> std::string {
-    try {
-      calls_grammar(format, tool_with(schema), call_marks(format)[0], nullptr);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-      return error.what();
-    }
-    return "";
-  };
-  for (const Format format : {Format::kQwenXml, Format::kGlm, Format::kGemmaCall}) {
-    EXPECT_NE(refused(format, R"({"type": "string", "format": "odd"})").find("odd"),
-              std::string::npos);
-    EXPECT_NE(refused(format, R"({"oneOf": [{"type": "string"}]})").find("oneOf"),
-              std::string::npos);
-    EXPECT_NE(refused(format, R"({"$ref": "#/$defs/none"})").find("none"), std::string::npos);
-  }
-  EXPECT_NE(refused(Format::kQwenXml, R"({"type": ["string", "object"]})").find("may be a string"),
-            std::string::npos);
 }
 
 TEST(HeldCalls, ForcedCallsFitInEveryFormat) {
@@ -574,7 +287,7 @@ TEST(HeldCalls, ForcedCallsFitInEveryFormat) {
       const Vocabulary& words = with_marks();
       free.begun_call = words.compile(forced_call_grammar(format, tools(), name, words.tokens()));
       int finished = 0;
-      for (int round = 0; round < 12; ++round) {
+      for (int round = 0; round < 6; ++round) {
         AnswerConstraint answer(nullptr, words.tokenizer->vocab_size(), free, {});
         const auto rest = walk(words, answer, random);
         if (!rest) continue;
@@ -588,7 +301,7 @@ TEST(HeldCalls, ForcedCallsFitInEveryFormat) {
           }
         }
       }
-      EXPECT_GT(finished, 2);
+      EXPECT_GT(finished, 1);
     }
   }
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "core/runtime/chat/answer_parser.h"
+#include "core/runtime/chat/tool_parsers/tool_schemas.h"
 
 namespace mlxr {
 namespace {
