@@ -147,14 +147,15 @@ void submit_chat(Generation& generation, const openai::ChatRequest& request,
   options.show_special = options.show_special || prompt.show_special;
   const Model& model = generation.model().model();
   // A forced call is not the answer that the constraint is about.
-  const auto constraint =
-      request.forced_call ? nullptr : compile_constraint(model, options.constraint);
+  auto constraint = request.forced_call ? nullptr : compile_constraint(model, options.constraint);
   const auto adapters = adapters_for(generation.model(), options.adapters);
   const ToolFormat format = prompt.rules.syntax.tools;
   FreeParts free_parts = free_parts_of_chat(model, format, request.tools, constraint != nullptr);
   if (request.forced_call) {
     free_parts.begun_call =
         forced_call_constraint(model, format, request.tools, forced_name(request));
+  } else if (!constraint) {
+    constraint = unmarked_calls_constraint(model, format, request.tools);
   }
   for (int i = 0; i < options.n; ++i) {
     GenerateRequest choice =

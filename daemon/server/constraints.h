@@ -22,15 +22,19 @@ std::shared_ptr<const Constraint> compile_constraint(
     const Model& model, const std::optional<RequestedConstraint>& requested);
 
 // What may stand beside the answer in a chat with this model: its reasoning, where its template
-// knows of any, and calls, where the request has `tools` (else null). Where the model's format of
-// calls allows it, they are held to the schemas of tools that are "strict", and to JSON where the
-// answer itself is `constrained`. Throws as
-// compile_constraint.
+// knows of any, and calls, where the request has `tools` (else null). Calls that begin with a token
+// are held to the schemas of tools that are "strict", and to JSON where the answer itself is
+// `constrained`. Throws as compile_constraint.
 FreeParts free_parts_of_chat(const Model& model, ToolFormat format,
                              const nlohmann::ordered_json& tools, bool constrained);
 
+// On a whole answer that nothing else constrains: holds the calls of "strict" tools that no token
+// begins. Null where there are none. Throws as compile_constraint.
+std::shared_ptr<const Constraint> unmarked_calls_constraint(const Model& model, ToolFormat format,
+                                                            const nlohmann::ordered_json& tools);
+
 // On the rest of a call of `name` (empty: of any tool) that the prompt has begun; null where the
-// format is not JSON. Throws as compile_constraint.
+// format has no grammar. Throws as compile_constraint.
 std::shared_ptr<const Constraint> forced_call_constraint(const Model& model, ToolFormat format,
                                                          const nlohmann::ordered_json& tools,
                                                          const std::string& name);

@@ -16,18 +16,25 @@ SIZE = 64
 END, LINE_BREAK = "<|im_end|>", "\u010a"  # as byte-level vocabularies write a line break
 
 
-def write_scripted_model(folder, pieces):
-    """Pieces that are tokens by themselves, such as "<tool_call>", stay what they are."""
+def write_scripted_model(folder, pieces, control=(), template_begins=""):
+    """Pieces that are tokens by themselves, such as "<tool_call>", stay what they are.
+
+    The texts in `control` become control tokens; `template_begins` stands before its template.
+    """
     assert len(set(pieces)) == len(pieces) < SIZE
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     added = tokenizer["added_tokens"]
     ids = {token["content"]: token["id"] for token in added}
-    for piece in pieces:
+    for piece in [*pieces, *control]:
         if piece not in ids:
             ids[piece] = 1 + max(ids.values())
-            added.append(added[-1] | {"id": ids[piece], "content": piece, "special": False})
+            told = {"id": ids[piece], "content": piece, "special": piece in control}
+            added.append(added[-1] | told)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    spoken = json.loads((folder / "tokenizer_config.json").read_text())
+    spoken["chat_template"] = template_begins + spoken["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(spoken))
     vocab_size = 1 + max(ids.values())
     config = json.loads((folder / "config.json").read_text())
     sizes = {"hidden_size": SIZE, "intermediate_size": SIZE, "head_dim": SIZE}

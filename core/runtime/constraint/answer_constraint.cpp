@@ -24,6 +24,12 @@ std::optional<ReasoningTokens> reasoning_tokens(const Tokenizer& tokenizer) {
   return std::nullopt;
 }
 
+bool FreeParts::constrain_calls() const {
+  return begun_call != nullptr ||
+         std::any_of(call_marks.begin(), call_marks.end(),
+                     [](const CallMark& mark) { return mark.calls != nullptr; });
+}
+
 AnswerConstraint::AnswerConstraint(const Constraint* constraint, int32_t vocab_size, FreeParts free,
                                    std::span<const int32_t> prompt)
     : mask_(mask_words(static_cast<size_t>(vocab_size))), free_(std::move(free)) {
@@ -60,7 +66,7 @@ std::span<const uint32_t> AnswerConstraint::mask() {
     matcher_->mask(mask_);
     if (phase_ == Phase::kStart) {
       if (free_.reasoning) allow(free_.reasoning->open);
-      allow(free_.tool_call);
+      for (const CallMark& mark : free_.call_marks) allow(mark.token);
     }
     mask_is_current_ = true;
   }
@@ -75,16 +81,22 @@ int32_t AnswerConstraint::instead_of(int32_t token) const {
              : token;
 }
 
-void AnswerConstraint::begin_call() {
-  if (free_.calls) matcher_ = free_.calls->matcher();
-  phase_ = free_.calls ? Phase::kCall : Phase::kFree;
+const CallMark* AnswerConstraint::mark_of(int32_t token) const {
+  const auto found = std::find_if(free_.call_marks.begin(), free_.call_marks.end(),
+                                  [&](const CallMark& mark) { return mark.token == token; });
+  return found == free_.call_marks.end() ? nullptr : &*found;
+}
+
+void AnswerConstraint::begin_call(const CallMark& mark) {
+  if (mark.calls) matcher_ = mark.calls->matcher();
+  phase_ = mark.calls ? Phase::kCall : Phase::kFree;
 }
 
 void AnswerConstraint::accept(int32_t token) {
   mask_is_current_ = false;
   switch (phase_) {
     case Phase::kFree:
-      if (token == free_.tool_call) begin_call();
+      if (const CallMark* mark = mark_of(token)) begin_call(*mark);
       return;
     case Phase::kReasoning:
       if (token != free_.reasoning->close) return;
@@ -96,8 +108,8 @@ void AnswerConstraint::accept(int32_t token) {
         phase_ = Phase::kReasoning;
         return;
       }
-      if (token == free_.tool_call) {
-        begin_call();
+      if (const CallMark* mark = mark_of(token)) {
+        begin_call(*mark);
         return;
       }
       phase_ = matcher_ ? Phase::kAnswer : Phase::kFree;

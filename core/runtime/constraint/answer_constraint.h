@@ -21,15 +21,20 @@ struct ReasoningTokens {
 // Those of the vocabulary, where reasoning has single tokens for its borders.
 std::optional<ReasoningTokens> reasoning_tokens(const Tokenizer& tokenizer);
 
+// A token that begins a call, or several.
+struct CallMark {
+  int32_t token = -1;
+  std::shared_ptr<const Constraint> calls;  // on what follows; null: none
+};
+
 // What may stand before or instead of an answer, free of its constraint.
 struct FreeParts {
   std::optional<ReasoningTokens> reasoning;      // absent: the model does not reason
-  int32_t tool_call = -1;                        // the token that begins a call; -1: no tools
-  std::shared_ptr<const Constraint> calls;       // on what follows that token; null: none
+  std::vector<CallMark> call_marks;              // empty: no tools
   std::shared_ptr<const Constraint> begun_call;  // the prompt ends inside a call: on its rest
   std::vector<int32_t> stop_tokens;              // the model's
 
-  bool constrain_calls() const { return calls != nullptr || begun_call != nullptr; }
+  bool constrain_calls() const;
 };
 
 class AnswerConstraint {
@@ -63,7 +68,8 @@ class AnswerConstraint {
   };
   void look_for_reasoning(std::span<const int32_t> prompt);
   void allow(int32_t token);
-  void begin_call();
+  const CallMark* mark_of(int32_t token) const;
+  void begin_call(const CallMark& mark);
   bool is_constrained() const { return phase_ == Phase::kAnswer || phase_ == Phase::kCall; }
 
   std::optional<ConstraintMatcher> matcher_;  // of the answer, then of the call instead of it

@@ -1,5 +1,6 @@
 #include "core/runtime/chat/tool_parsers/python_calls.h"
 
+#include <algorithm>
 #include <cctype>
 #include <optional>
 
@@ -72,20 +73,46 @@ class PythonReader {
     return scalar();
   }
 
+  // Python's escapes, and JSON's, which models mix up.
   std::optional<Json> string() {
     const char quote = text_[at_++];
     std::string value;
     while (!at_end() && text_[at_] != quote) {
-      char c = text_[at_++];
+      const char c = text_[at_++];
       if (c == '\\' && !at_end()) {
-        c = text_[at_++];
-        c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
+        escape(value);
+      } else {
+        value += c;
       }
-      value += c;
     }
     if (at_end()) return std::nullopt;
     ++at_;
     return Json(value);
+  }
+
+  void escape(std::string& value) {
+    const char c = text_[at_++];
+    if (c == 'u') return unicode(value);
+    value += c == 'n'   ? '\n'
+             : c == 't' ? '\t'
+             : c == 'r' ? '\r'
+             : c == 'b' ? '\b'
+             : c == 'f' ? '\f'
+                        : c;
+  }
+
+  // The four digits after "\u", and the escape of a character's other half where one follows.
+  void unicode(std::string& value) {
+    for (const size_t size : {size_t{10}, size_t{4}}) {
+      if (size == 10 && text_.substr(std::min(at_ + 4, text_.size()), 2) != "\\u") continue;
+      const std::string escapes(text_.substr(at_, size));
+      const Json character = Json::parse("\"\\u" + escapes + "\"", nullptr, false);
+      if (!character.is_string()) continue;
+      value += character.get<std::string>();
+      at_ += escapes.size();
+      return;
+    }
+    value += 'u';
   }
 
   std::optional<Json> list(int depth) {

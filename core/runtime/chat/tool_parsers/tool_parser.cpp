@@ -47,7 +47,9 @@ constexpr Sign kSigns[] = {
 std::string json_opening(const JsonCall& spelling, std::string_view name) {
   // Ends where tokens of ordinary JSON end: a space or a quote more, and the model would have to go
   // on with tokens that it never saw there.
-  std::string opening = std::string(spelling.before) + "{\"name\":";
+  std::string opening(spelling.before);
+  opening.append("{").append(spelling.first_member);
+  opening.append("\"").append(spelling.name_key).append("\":");
   if (!name.empty()) {
     opening.append(" \"")
         .append(name)
@@ -100,9 +102,16 @@ std::string call_opening(ToolFormat format, std::string_view name) {
     case ToolFormat::kLlamaPythonic:
       return named_opening("[", name, "(");
     case ToolFormat::kHarmony:
-      if (name.empty()) return "";
       return named_opening("<|channel|>commentary to=functions.", name,
-                           " <|constrain|>json<|message|>{");
+                           " <|constrain|>json<|message|>");
+    case ToolFormat::kDeepSeek:  // two spellings of what follows: the model knows its own
+      return "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>";
+    case ToolFormat::kGemmaFunction:
+      return named_opening("<start_function_call>call:", name, "");
+    case ToolFormat::kGemmaCall:
+      return named_opening("<|tool_call>call:", name, "");
+    case ToolFormat::kGemmaCode:
+      return named_opening("```tool_code\n", name, "(");
     default:
       return "";
   }

@@ -14,8 +14,16 @@ const Json* member(const Json* object, const char* name) {
   return found == object->end() ? nullptr : &*found;
 }
 
-std::vector<std::string> types_of(const Json& schema) {
+constexpr int kDeepest = 16;  // references and choices that lead to others
+
+std::string type_of(const Json& value) {
+  return value.is_number_integer() ? "integer" : value.is_array() ? "array" : value.type_name();
+}
+
+// `root`: the schema of all arguments, which references are about.
+std::vector<std::string> types_of(const Json& schema, const Json& root, int depth = 0) {
   std::vector<std::string> types;
+  if (depth > kDeepest) return types;
   const Json* type = member(&schema, "type");
   if (type != nullptr && type->is_string()) types.push_back(type->get<std::string>());
   if (type != nullptr && type->is_array()) {
@@ -23,13 +31,30 @@ std::vector<std::string> types_of(const Json& schema) {
       if (one.is_string()) types.push_back(one.get<std::string>());
     }
   }
-  for (const char* choice : {"anyOf", "oneOf"}) {
+  if (!types.empty()) return types;
+  const auto add = [&](const Json& one) {
+    for (std::string& inner : types_of(one, root, depth + 1)) types.push_back(std::move(inner));
+  };
+  for (const char* choice : {"anyOf", "oneOf", "allOf"}) {
     const Json* schemas = member(&schema, choice);
     if (schemas == nullptr || !schemas->is_array()) continue;
-    for (const Json& one : *schemas) {
-      for (std::string& inner : types_of(one)) types.push_back(std::move(inner));
-    }
+    for (const Json& one : *schemas) add(one);
   }
+  if (const Json* values = member(&schema, "enum"); values != nullptr && values->is_array()) {
+    for (const Json& value : *values) types.push_back(type_of(value));
+  }
+  if (const Json* value = member(&schema, "const")) types.push_back(type_of(*value));
+  const Json* pointer = member(&schema, "$ref");
+  if (pointer == nullptr || !pointer->is_string()) return types;
+  const std::string path = pointer->get<std::string>();
+  if (!path.starts_with("#/")) return types;
+  const Json* at = &root;
+  for (size_t begin = 2; at != nullptr && begin <= path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    at = member(at, path.substr(begin, end - begin).c_str());
+    begin = end + 1;
+  }
+  if (at != nullptr) add(*at);
   return types;
 }
 
@@ -60,15 +85,16 @@ ToolSchemas::ToolSchemas(const Json& tools) {
     const Json* name = member(function, "name");
     if (name == nullptr || !name->is_string()) continue;
     names_.insert(name->get<std::string>());
-    const Json* properties = member(member(function, "parameters"), "properties");
-    if (properties != nullptr) properties_[name->get<std::string>()] = *properties;
+    const Json* parameters = member(function, "parameters");
+    if (parameters != nullptr) schemas_[name->get<std::string>()] = *parameters;
   }
 }
 
 std::vector<std::string> ToolSchemas::types(const std::string& function,
                                             const std::string& argument) const {
-  const Json* schema = member(member(&properties_, function.c_str()), argument.c_str());
-  return schema == nullptr ? std::vector<std::string>{} : types_of(*schema);
+  const Json* root = member(&schemas_, function.c_str());
+  const Json* schema = member(member(root, "properties"), argument.c_str());
+  return schema == nullptr ? std::vector<std::string>{} : types_of(*schema, *root);
 }
 
 bool ToolSchemas::wants_no_string(const std::string& function, const std::string& argument) const {

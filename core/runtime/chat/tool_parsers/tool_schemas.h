@@ -27,7 +27,7 @@ class ToolSchemas {
  private:
   std::vector<std::string> types(const std::string& function, const std::string& argument) const;
 
-  nlohmann::ordered_json properties_ = nlohmann::ordered_json::object();  // by function
+  nlohmann::ordered_json schemas_ = nlohmann::ordered_json::object();  // by function
   std::set<std::string> names_;
 };
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "core/runtime/chat/answer_parser.h"
+#include "core/runtime/chat/tool_parsers/tool_schemas.h"
 
 namespace mlxr {
 namespace {
@@ -169,6 +170,26 @@ TEST(ToolParsers, StringsBecomeWhatTheSchemaWants) {
          "[0:weather {\"days\":1}]");
   expect(ToolFormat::kLlamaPythonic, "[weather(days='3', city='Oslo')]",
          R"([0:weather {"days":3,"city":"Oslo"}])");
+}
+
+TEST(ToolParsers, PythonStringsHaveJsonsEscapesToo) {
+  expect(ToolFormat::kLlamaPythonic, R"([weather(city="\u00e9\ud83d\ude00\b\/", days=1)])",
+         R"([0:weather {"city":"é😀\b/","days":1}])");
+  expect(ToolFormat::kLlamaPythonic, R"([weather(city='\ud83d\un', days=1)])",
+         R"([0:weather {"city":"ud83dun","days":1}])");
+}
+
+TEST(ToolParsers, TypesAreFoundBehindReferencesAndInValues) {
+  const Json tools = Json::array(
+      {{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", Json::parse(R"(
+      {"properties": {"a": {"$ref": "#/$defs/n"}, "b": {"enum": [true, "no"]}, "c": {"const": 5}},
+       "$defs": {"n": {"$ref": "#/$defs/m"}, "m": {"type": "number"}}})")}}}}});
+  const ToolSchemas schemas(tools);
+  EXPECT_EQ(schemas.typed("f", "a", "1.5"), "1.5");
+  EXPECT_EQ(schemas.typed("f", "b", "true"), "true");
+  EXPECT_EQ(schemas.typed("f", "b", "no"), "\"no\"");
+  EXPECT_EQ(schemas.typed("f", "c", "5"), "5");
+  EXPECT_TRUE(schemas.wants_no_string("f", "c"));
 }
 
 TEST(ToolParsers, TextOfACallIsNotSaidAgain) {

@@ -370,7 +370,7 @@ TEST(AnswerConstraint, TheMaskStartsAfterReasoning) {
 }
 
 TEST(AnswerConstraint, ACallMayComeInsteadOfTheAnswer) {
-  AnswerConstraint answer = only_a({.reasoning = kThink, .tool_call = kCall}, {5, 6});
+  AnswerConstraint answer = only_a({.reasoning = kThink, .call_marks = {{kCall, nullptr}}}, {5, 6});
   EXPECT_EQ(allowed_by(answer), sorted({id_of("a"), kThink.open, kCall}));
   answer.accept(kThink.open);
   answer.accept(kThink.close);
