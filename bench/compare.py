@@ -234,7 +234,8 @@ def section(data):
 
 
 def write_page():
-    sections = [section(json.loads(file.read_text())) for file in sorted(RESULTS.glob("*.json"))]
+    files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
+    sections = [section(json.loads(file.read_text())) for file in files]
     head, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text("\n".join([head + BEGIN, "\n\n".join(sections), END + rest.split(END)[1]]))
 
