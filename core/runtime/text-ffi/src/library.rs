@@ -251,16 +251,11 @@ fn read_model(raw: &RawValue, specials: &[&Added]) -> serde_json::Result<ModelWr
     serde_json::from_str::<BPE>(raw.get()).map(ModelWrapper::BPE)
 }
 
-/// The largest id + 1.
+/// The largest id + 1: a file may leave ids out, and control tokens may have been taken out of the
+/// middle.
 fn size_of(model: &ModelWrapper) -> u64 {
-    match model {
-        // Control tokens were taken out of the middle.
-        ModelWrapper::WordPiece(pieces) => {
-            let ids = pieces.get_vocab().into_values();
-            ids.max().map_or(0, |id| u64::from(id) + 1)
-        }
-        other => other.get_vocab_size() as u64,
-    }
+    let ids = model.get_vocab().into_values();
+    ids.max().map_or(0, |id| u64::from(id) + 1)
 }
 
 /// These models look whole words up in their vocabulary: typed text that spells a control token

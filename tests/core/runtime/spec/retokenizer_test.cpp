@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <random>
 
@@ -30,10 +31,55 @@ TokenizerPtr sentencepiece(size_t fixture, bool add_bos = false) {
   return Tokenizer::from_gguf(vocab);
 }
 
+// SentencePiece as a tokenizer.json has it: the space before all text comes from a normalizer, as
+// Llama 2's, or else from a pre-tokenizer, which puts none before a space.
+TokenizerPtr sentencepiece_json(bool by_normalizer) {
+  nlohmann::json vocab = {{"<unk>", 0}}, merges = nlohmann::json::array();
+  const auto add = [&vocab](const std::string& token) { vocab.emplace(token, vocab.size()); };
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof name, "<0x%02X>", byte);
+    add(name);
+  }
+  for (char c = '!'; c <= '~'; ++c) add(std::string(1, c));
+  add("\u2581");
+  const std::pair<const char*, const char*> pairs[] = {
+      {"\u2581", "t"}, {"h", "e"}, {"\u2581t", "he"}, {"i", "n"},           {"in", "g"},
+      {"n", "ing"},    {"e", "r"}, {"\u2581", "a"},   {"\u2581", "\u2581"}, {"s", "t"},
+      {"o", "u"},      {"n", "d"}, {"\u2581a", "nd"}, {"r", "u"},           {"\u2581", "h"}};
+  for (const auto& [left, right] : pairs) {
+    add(std::string(left) + right);
+    merges.push_back({left, right});
+  }
+  nlohmann::json json = {{"version", "1.0"}, {"added_tokens", nlohmann::json::array()}};
+  json["model"] = {{"type", "BPE"},         {"unk_token", "<unk>"}, {"fuse_unk", true},
+                   {"byte_fallback", true}, {"vocab", vocab},       {"merges", merges}};
+  const nlohmann::json space = {{"String", " "}}, mark = {{"String", "\u2581"}};
+  if (by_normalizer) {
+    json["normalizer"] = {{"type", "Sequence"},
+                          {"normalizers",
+                           {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+                            {{"type", "Replace"}, {"pattern", space}, {"content", "\u2581"}}}}};
+  } else {
+    json["pre_tokenizer"] = {{"type", "Metaspace"},
+                             {"replacement", "\u2581"},
+                             {"prepend_scheme", "always"},
+                             {"split", false}};
+  }
+  json["decoder"] = {{"type", "Sequence"},
+                     {"decoders",
+                      {{{"type", "Replace"}, {"pattern", mark}, {"content", " "}},
+                       {{"type", "ByteFallback"}},
+                       {{"type", "Fuse"}},
+                       {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+  return Tokenizer::from_json(json.dump());
+}
+
 // Byte-level with coarse and fine tokens; SentencePiece with a space before all text, and without.
 const std::vector<TokenizerPtr>& all_tokenizers() {
-  static const std::vector<TokenizerPtr> kAll = {demo_tokenizer(), other_tokenizer(3),
-                                                 sentencepiece(0), sentencepiece(1)};
+  static const std::vector<TokenizerPtr> kAll = {
+      demo_tokenizer(), other_tokenizer(3),       sentencepiece(0),
+      sentencepiece(1), sentencepiece_json(true), sentencepiece_json(false)};
   return kAll;
 }
 

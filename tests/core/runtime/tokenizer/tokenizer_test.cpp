@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "tests/core/runtime/tokenizer/demo_vocab.h"
+#include "tests/core/runtime/tokenizer/other_vocab.h"
 #include "tests/core/runtime/tokenizer/random_text.h"
 
 namespace mlxr::testing {
@@ -98,6 +99,14 @@ TEST(TokenizerJson, TypedControlTokensStayText) {
   const int32_t think = tokenizer->token_id("<think>").value();
   EXPECT_EQ(tokenizer->encode("<think>", false, false), Ids{think});
   EXPECT_FALSE(tokenizer->is_special(think));
+}
+
+// Control tokens lie between the others, so that there are fewer words than the largest of their
+// ids.
+TEST(TokenizerJson, ItsSizeReachesTheLargestId) {
+  const auto tokenizer = testing::other_tokenizer(0);
+  EXPECT_EQ(tokenizer->vocab_size(), testing::kDemoVocab);
+  EXPECT_FALSE(tokenizer->token_bytes(testing::kDemoVocab - 1).empty());
 }
 
 TEST(TokenizerJson, FactsOfTokens) {
