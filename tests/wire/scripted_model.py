@@ -16,10 +16,10 @@ SIZE = 64
 END, LINE_BREAK = "<|im_end|>", "\u010a"  # as byte-level vocabularies write a line break
 
 
-def write_scripted_model(folder, pieces, control=(), template_begins=""):
+def write_scripted_model(folder, pieces, control=(), retell=str):
     """Pieces that are tokens by themselves, such as "<tool_call>", stay what they are.
 
-    The texts in `control` become control tokens; `template_begins` stands before its template.
+    The texts in `control` become control tokens; `retell` makes its template out of mlxr-demo's.
     """
     assert len(set(pieces)) == len(pieces) < SIZE
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("*.safetensors"))
@@ -33,7 +33,7 @@ def write_scripted_model(folder, pieces, control=(), template_begins=""):
             added.append(added[-1] | told)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     spoken = json.loads((folder / "tokenizer_config.json").read_text())
-    spoken["chat_template"] = template_begins + spoken["chat_template"]
+    spoken["chat_template"] = retell(spoken["chat_template"])
     (folder / "tokenizer_config.json").write_text(json.dumps(spoken))
     vocab_size = 1 + max(ids.values())
     config = json.loads((folder / "config.json").read_text())

@@ -13,15 +13,19 @@ from scripted_model import write_scripted_model
 PARAMETERS = {
     "type": "object",
     "properties": {
-        "city": {"type": "string", "enum": ["Bergen", "Oslo"]},
+        "city": {"type": "string", "description": "Name of the city", "enum": ["Bergen", "Oslo"]},
         "days": {"type": "integer", "minimum": 2, "maximum": 5},
     },
     "required": ["city", "days"],
     "additionalProperties": False,
 }
-TOOL = {"name": "get_weather", "description": "The weather in a city", "parameters": PARAMETERS}
+TOOL = {
+    "name": "get_weather",
+    "description": "Get the weather for a place",
+    "parameters": PARAMETERS,
+}
 TOOLS = [{"type": "function", "function": TOOL | {"strict": True}}]
-QUESTION = [{"role": "user", "content": "What is the weather like in Accra?"}]
+QUESTION = [{"role": "user", "content": "weather in Accra"}]
 
 BAD = '{"city": "Accra"}'
 CALL, SEP = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"
@@ -67,8 +71,11 @@ MARKS = {
 }
 
 
-def comment(name):
-    return "{#- " + MARKS[name] + " -#}"
+def teach(name, template):
+    """Marks of other formats that would come first are taken away."""
+    if MARKS[name] in ("<|python_tag|>", "<|python_start|>", "tool_code"):
+        template = template.replace("tool_call>", "a_call>")
+    return "{#- " + MARKS[name] + " -#}" + template
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +85,9 @@ def formats(tmp_path_factory):
         control = [p for p in pieces if p[0] in "<[" and p[-1] in ">]" and len(p) > 2]
         control = [p for p in control if p not in ("<tool_call>", "\n</tool_call>")]
         control += HARMONY if name == "harmony" else []
-        write_scripted_model(folder / name, pieces, control * bool(with_control), comment(name))
+        write_scripted_model(
+            folder / name, pieces, control * bool(with_control), lambda t, name=name: teach(name, t)
+        )
     with RunningDaemon("--model-folders", folder) as running:
         yield running
         assert running.process.poll() is None, running.text()
@@ -117,10 +126,12 @@ def assert_fits(call):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_call_that_the_model_begins_fits(formats, name, stream):
     calls, content, reason = ask(formats, name, stream=stream)
-    assert calls, content
-    for call in calls:
+    # A script that was left says the first token that may come: in a list, one more call.
+    whole = calls[:-1] if reason == "length" else calls
+    assert whole, content
+    for call in whole:
         assert_fits(call)
-    assert reason == "tool_calls"
+    assert reason in ("tool_calls", "length")
     says = SCRIPTS[name][0][0]
     assert content.strip() == (says.strip() if says.endswith(" ") else "")
 
@@ -138,7 +149,7 @@ def demos():
     with RunningDaemon() as running:
         with running.client() as client:
             for name in MARKS:
-                template = comment(name) + config["chat_template"]
+                template = teach(name, config["chat_template"])
                 body = {"model": name, "from": "mlxr-demo", "template": template, "stream": False}
                 assert client.post("/api/create", json=body).json() == {"status": "success"}
         yield running
@@ -158,6 +169,13 @@ def test_a_forced_call_fits(demos, name, choice):
         parallel_tool_calls=False,
         tools=[*TOOLS, other] if choice != "required" else TOOLS,
     )
+    assert len(calls) == 1, content
+    assert_fits(calls[0])
+
+
+@pytest.mark.parametrize("name", ["harmony", "deepseek", "gemma"])
+def test_a_forced_call_fits_where_marks_are_control_tokens(formats, name):
+    calls, content, _ = ask(formats, name, tool_choice="required", parallel_tool_calls=False)
     assert len(calls) == 1, content
     assert_fits(calls[0])
 
