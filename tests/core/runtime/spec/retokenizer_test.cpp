@@ -117,6 +117,7 @@ bool is_beginning(const Ids& begin, const Ids& all, size_t count) {
 
 TEST(RetokenizedText, SaysWhatTheModelsTokensSayHoweverTheyCome) {
   std::mt19937 random(5);
+  const TokenizerPtr& metaspace = all_tokenizers().back();
   for_all_pairs([&](const TokenizerPtr& model, const TokenizerPtr& draft) {
     const auto retokenizer = between(model, draft);
     for (int round = 0; round < 60; ++round) {
@@ -132,7 +133,11 @@ TEST(RetokenizedText, SaysWhatTheModelsTokensSayHoweverTheyCome) {
         before = text.tokens();
         settled = text.settled();
         if (!text.whole()) continue;
-        ASSERT_EQ(draft->decode(text.tokens(), false), model->decode(history, false));
+        // Metaspace takes a text's first space for its own: no tokens of it say that space.
+        const std::string said = model->decode(history, false);
+        const std::string expected = draft->decode(draft->encode(said, false, false), false);
+        ASSERT_TRUE(expected == said || (" " + expected == said && draft == metaspace));
+        ASSERT_EQ(draft->decode(text.tokens(), false), expected);
         ASSERT_LE(settled + 1, std::max<size_t>(text.tokens().size(), 1));
       }
       ASSERT_TRUE(text.whole() || all.empty());
@@ -239,6 +244,8 @@ Proposed proposals_along(const TokenizerPtr& model, const TokenizerPtr& draft,
     text.update(history);
     const size_t read = text.tokens().size();
     if (!text.whole() || !is_beginning(text.tokens(), whole.tokens(), read)) continue;
+    // The draft's first token has a space of its own, which is not the text's.
+    if (read == retokenizer->before_texts().size()) continue;
     const auto drafted = std::span(whole.tokens()).subspan(read);
     const Ids proposal =
         retokenizer->proposal(history, drafted.first(std::min<size_t>(6, drafted.size())), 4);
