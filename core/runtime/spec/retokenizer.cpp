@@ -104,7 +104,7 @@ Ids Retokenizer::proposal(std::span<const int32_t> history, std::span<const int3
   const auto end = std::ranges::find_if(drafted, [this](int32_t token) { return ends(token); });
   std::string text = bytes_of(*draft_, {drafted.begin(), end});
   const size_t incomplete = incomplete_end(text);
-  text.resize(text.size() - incomplete);
+  text.erase(text.size() - incomplete);
   Ids tokens;
   if (!text.empty()) {
     tokens = following(history, text);

@@ -57,19 +57,13 @@ class BareJsonParser : public TextParser {
 
   bool read_call(ChatEvents& out) {
     buffer_.erase(0, reader_->push(buffer_, writer_, out));
-    if (reader_->broken()) {
-      is_text_ = true;
-      if (writer_.calls() > calls_at_begin_) {
-        writer_.end(out);
-      } else {
-        give_back(out);
-      }
-    }
-    if (reader_->done() || reader_->broken()) {
-      reader_.reset();
-      return true;
-    }
-    return false;
+    if (!reader_->done() && !reader_->broken()) return false;
+    const bool called = writer_.calls() > calls_at_begin_;
+    if (reader_->broken() && called) writer_.end(out);
+    if (!called) give_back(out);  // also an empty list
+    is_text_ = reader_->broken() || !called;
+    reader_.reset();
+    return true;
   }
 
   void give_back(ChatEvents& out) { writer_.text(reader_->raw(), out); }

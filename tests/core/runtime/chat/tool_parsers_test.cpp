@@ -149,6 +149,9 @@ TEST(ToolParsers, NoTextIsLostWhereACallWasOnlyBegun) {
   expect(ToolFormat::kMistral, "[TOOL_CALLS][ARGS", "[ARGS");
   expect(ToolFormat::kDeepSeek, "<｜tool▁call▁begin｜>fun", "fun");
   expect(ToolFormat::kLlamaJson, ";; <|python_tag|>hello", ";; hello");
+  expect(ToolFormat::kLlamaJson, "[]", "[]");
+  expect(ToolFormat::kLlamaJson, " [ ] so {}", " [ ] so {}");
+  expect(ToolFormat::kLlamaJson, "<|python_tag|>[]", "[]");
   expect(ToolFormat::kGemmaCode, "```tool_code\n[,;oops", "```tool_code\n[,;oops");
   expect(ToolFormat::kLlamaPythonic, "[,;oops", "[,;oops");
 }
