@@ -19,11 +19,12 @@ int64_t modified_at(const std::filesystem::path& path) {
 }
 
 Json to_object(Services& services, const ModelEntry& entry) {
-  return {{"id", entry.name},
-          {"object", "model"},
-          {"created", modified_at(entry.path)},
-          {"owned_by", "mlxr"},
-          {"context_length", services.models.context_length(entry.name, read_model_facts(entry.path))}};
+  return {
+      {"id", entry.name},
+      {"object", "model"},
+      {"created", modified_at(entry.path)},
+      {"owned_by", "mlxr"},
+      {"context_length", services.models.context_length(entry.name, read_model_facts(entry.path))}};
 }
 
 }  // namespace
