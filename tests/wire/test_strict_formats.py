@@ -52,7 +52,7 @@ SCRIPTS = {
 }
 MARKS = {
     "mistral": "[TOOL_CALLS]",
-    "mistral-named": "[TOOL_CALLS]",
+    "mistral-named": "[TOOL_CALLS][ARGS]",
     "llama": "<|python_tag|>",
     "llama-marked": "<|python_tag|>",
     "pythonic": "<|python_start|>",

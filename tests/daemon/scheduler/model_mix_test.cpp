@@ -87,7 +87,7 @@ TEST_P(ModelMix, AnswersAsAloneAndLeaksNoBlock) {
   };
   const KvType type = GetParam() % 2 == 0 ? KvType::kF16 : KvType::kQ8_0;
   // Layers with a window, whose places may be few.
-  const bool windows = GetParam() > 8;
+  const bool windows = GetParam() % 3 == 0;
   const int32_t window_step = 16 + below(40);
   SchedulerOptions options{.max_batch_tokens = 16 + below(150),
                            .max_sequences = 2 + below(10),
@@ -173,7 +173,7 @@ TEST_P(ModelMix, AnswersAsAloneAndLeaksNoBlock) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, ModelMix, ::testing::Range(1u, 17u));
+INSTANTIATE_TEST_SUITE_P(Seeds, ModelMix, ::testing::Range(1u, 13u));
 
 }  // namespace
 }  // namespace mlxr

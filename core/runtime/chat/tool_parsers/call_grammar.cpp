@@ -64,6 +64,8 @@ CallRules call_rules(GrammarRules& rules, ToolFormat format, const Json& tools) 
     case ToolFormat::kQwenXml:
     case ToolFormat::kGlm:
       return tagged_call_rules(rules, format, tools);
+    case ToolFormat::kMistralNamed:
+      return mistral_call_rules(rules, tools);
     default:
       return json_call(format) ? json_call_rules(rules, format, tools) : CallRules{};
   }
@@ -87,10 +89,11 @@ std::string marked_calls(GrammarRules& rules, ToolFormat format, const Json& too
   if (format == ToolFormat::kDeepSeek) {
     return mark == kDeepSeekList ? deepseek_calls(rules, tools) : deepseek_call(rules, tools);
   }
-  const CallRules parts = call_rules(rules, format, tools);
+  const bool mistral = format == ToolFormat::kMistral || format == ToolFormat::kMistralNamed;
+  const CallRules parts = call_rules(rules, mistral ? ToolFormat::kMistral : format, tools);
   if (parts.tools.empty()) return "";
   const std::string calls = all_calls(rules, parts);
-  if (format != ToolFormat::kMistral) return calls;
+  if (!mistral) return calls;
   const CallRules named = mistral_call_rules(rules, tools);
   return named.tools.empty() ? calls : rules.choice({calls, all_calls(rules, named)});
 }
@@ -176,6 +179,7 @@ std::vector<std::string_view> call_marks(ToolFormat format) {
     case ToolFormat::kLlamaPythonic:
       return {"<|python_start|>", "<|python_tag|>"};
     case ToolFormat::kMistral:
+    case ToolFormat::kMistralNamed:
       return {"[TOOL_CALLS]"};
     case ToolFormat::kDeepSeek:
       return {kDeepSeekList, kDeepSeekCall};

@@ -25,6 +25,7 @@ struct Sign {
 constexpr Sign kSigns[] = {
     {"<|channel|>", ToolFormat::kHarmony},
     {"<｜tool▁calls▁begin｜>", ToolFormat::kDeepSeek},
+    {"[ARGS]", ToolFormat::kMistralNamed},
     {"[TOOL_CALLS]", ToolFormat::kMistral},
     {"<start_function_call>", ToolFormat::kGemmaFunction},
     {"<|tool_call>", ToolFormat::kGemmaCall},
@@ -90,7 +91,9 @@ bool marks_are_control_tokens(ToolFormat format) {
   }
 }
 
-bool wants_short_call_ids(ToolFormat format) { return format == ToolFormat::kMistral; }
+bool wants_short_call_ids(ToolFormat format) {
+  return format == ToolFormat::kMistral || format == ToolFormat::kMistralNamed;
+}
 
 std::string call_opening(ToolFormat format, std::string_view name) {
   if (const auto spelling = json_call(format)) return json_opening(*spelling, name);
@@ -99,6 +102,8 @@ std::string call_opening(ToolFormat format, std::string_view name) {
       return named_opening("<tool_call>\n<function=", name, ">\n");
     case ToolFormat::kGlm:
       return named_opening("<tool_call>", name, "\n");
+    case ToolFormat::kMistralNamed:
+      return named_opening("[TOOL_CALLS]", name, "[ARGS]");
     case ToolFormat::kLlamaPythonic:
       return named_opening("[", name, "(");
     case ToolFormat::kHarmony:
@@ -139,6 +144,7 @@ std::unique_ptr<TextParser> parser_of(ToolFormat format, ToolSchemas schemas) {
     case ToolFormat::kLlamaPythonic:
       return bare_pythonic_parser(schemas.names());
     case ToolFormat::kMistral:
+    case ToolFormat::kMistralNamed:
       return mistral_parser();
     case ToolFormat::kDeepSeek:
       return deepseek_parser();

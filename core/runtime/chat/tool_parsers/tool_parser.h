@@ -29,6 +29,7 @@ enum class ToolFormat {
   kCommandR,       // <|START_ACTION|>[{"tool_name": ..., "parameters": {...}}]<|END_ACTION|>
   kCommandRPlus,   // Action: ```json [{"tool_name": ...}] ```
   kHarmony,        // gpt-oss: channels for reasoning, calls and the answer
+  kMistralNamed,   // kMistral whose model was trained on the second spelling
 };
 
 // What a chat template's text says of the format that its model was trained on.

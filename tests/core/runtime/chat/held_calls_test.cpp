@@ -81,6 +81,8 @@ std::vector<Spelling> spellings() {
       {Format::kMistral, "[TOOL_CALLS] [" + named, kJsonArguments, "}]", "}, " + named},
       {Format::kMistral, "[TOOL_CALLS]book[ARGS]", kJsonArguments, "", ""},
       {Format::kMistral, "[TOOL_CALLS]book[CALL_ID]abc123DEF[ARGS]", kJsonArguments, "", ""},
+      {Format::kMistralNamed, "[TOOL_CALLS] [" + named, kJsonArguments, "}]", "}, " + named},
+      {Format::kMistralNamed, "[TOOL_CALLS]book[ARGS]", kJsonArguments, "", ""},
       {Format::kLlamaJson, R"({"name": "book", "parameters": )", kJsonArguments, "}",
        R"(}; {"name": "book", "parameters": )", ""},
       {Format::kLlamaJson, R"(<|python_tag|>{"type": "function", "name": "book", "parameters": )",

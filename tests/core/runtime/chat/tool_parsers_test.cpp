@@ -376,6 +376,7 @@ TEST(ToolFormats, AreChosenFromTheTemplate) {
   EXPECT_EQ(find_tool_format("<tool_call><function=a>"), ToolFormat::kQwenXml);
   EXPECT_EQ(find_tool_format("<tool_call>{name}<arg_key>"), ToolFormat::kGlm);
   EXPECT_EQ(find_tool_format("[TOOL_CALLS]"), ToolFormat::kMistral);
+  EXPECT_EQ(find_tool_format("[TOOL_CALLS]{{ name }}[ARGS]"), ToolFormat::kMistralNamed);
   EXPECT_EQ(find_tool_format("<|python_tag|>"), ToolFormat::kLlamaJson);
   EXPECT_EQ(find_tool_format("<|tool_call|>[..]<|/tool_call|>"), ToolFormat::kPhi);
   EXPECT_EQ(find_tool_format("{{ messages }}"), ToolFormat::kNone);
@@ -388,6 +389,10 @@ TEST(ToolFormats, AForcedCallIsReadFromItsOpening) {
     EXPECT_EQ(parsed(syntax_of(format), {call_opening(format, "weather"), rest}),
               "[0:weather {\"days\":1}]");
   }
+  const ToolFormat named = ToolFormat::kMistralNamed;
+  EXPECT_EQ(call_opening(named, "weather"), "[TOOL_CALLS]weather[ARGS]");
+  EXPECT_EQ(parsed(syntax_of(named), {call_opening(named, "weather"), "{\"days\": 1}"}),
+            "[0:weather {\"days\":1}]");
 }
 
 }  // namespace
