@@ -95,7 +95,7 @@ Retokenizer::Retokenizer(std::shared_ptr<const Tokenizer> model,
                          std::shared_ptr<const Tokenizer> draft)
     : model_(std::move(model)), draft_(std::move(draft)) {
   const Ids text = draft_->encode("a", false, false), whole = draft_->encode("a", true, false);
-  const auto begin = std::ranges::search(whole, text).begin();
+  const auto begin = std::search(whole.begin(), whole.end(), text.begin(), text.end());
   if (begin != whole.end()) before_texts_.assign(whole.begin(), begin);
 }
 
