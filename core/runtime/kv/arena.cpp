@@ -22,22 +22,21 @@ HugePages reserve(int64_t total) {
 
 std::vector<KvLayer> allocate_arena(const ArenaShape& shape, int32_t blocks, int32_t parts,
                                     const std::vector<bool>& windowed) {
-  const int64_t total = shape.full_bytes() * blocks + shape.part_bytes() * parts;
-  const auto owner = std::make_shared<HugePages>(reserve(total));
+  const auto owner = std::make_shared<HugePages>(reserve(shape.bytes(blocks, parts)));
   uint8_t* k = owner->data();
 
   std::vector<KvLayer> layers;
   for (const bool window : windowed) {
-    uint8_t* v = k + shape.half_bytes() * (window ? parts : blocks);
+    const int64_t half_layer = shape.half_bytes() * (window ? parts : blocks);
     layers.push_back({.ref = {.k = k,
-                              .v = v,
+                              .v = k + half_layer,
                               .type = shape.type,
                               .kv_heads = shape.kv_heads,
                               .head_dim = shape.head_dim,
                               .block_tokens = shape.block_tokens},
                       .owner = owner,
                       .window = window});
-    k = v + (v - k);
+    k += 2 * half_layer;
   }
   return layers;
 }

@@ -27,6 +27,10 @@ struct ArenaShape {
   int64_t block_bytes() const { return 2 * layers * half_bytes(); }
   int64_t full_bytes() const { return 2 * (layers - window_layers) * half_bytes(); }
   int64_t part_bytes() const { return 2 * window_layers * half_bytes(); }
+  // An arena of so many blocks and window parts.
+  int64_t bytes(int64_t blocks, int64_t parts) const {
+    return full_bytes() * blocks + part_bytes() * parts;
+  }
 };
 
 // One KvLayer a layer; together they own the memory. `windowed` [layers]. Throws

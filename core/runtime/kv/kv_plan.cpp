@@ -71,9 +71,7 @@ class Planner {
     return std::min(blocks, std::max(of_all, blocks / 4));
   }
 
-  int64_t bytes_for(int64_t blocks) const {
-    return plan_.shape.full_bytes() * blocks + plan_.shape.part_bytes() * parts_for(blocks);
-  }
+  int64_t bytes_for(int64_t blocks) const { return plan_.shape.bytes(blocks, parts_for(blocks)); }
 
   // As many as fit; bytes_for() grows with the blocks.
   int64_t blocks_within(int64_t bytes) const {

@@ -16,7 +16,7 @@ struct KvPlan {
   int32_t context = 0;  // tokens that a sequence may hold
   KvWindow window;      // none where it is no shorter than the context
 
-  int64_t bytes() const { return shape.full_bytes() * blocks + shape.part_bytes() * window.parts; }
+  int64_t bytes() const { return shape.bytes(blocks, window.parts); }
 };
 
 // Throws Error{kInvalidArgument, kOutOfMemory} for sizes that make no sense.

@@ -99,6 +99,8 @@ std::vector<std::string> types_of(const Json& schema) {
   return {};
 }
 
+}  // namespace
+
 Json with_required_properties(const Json& schema) {
   Json properties = has(schema, "properties") ? schema["properties"] : Json::object();
   if (!has(schema, "required")) return properties;
@@ -112,8 +114,6 @@ bool is_required(const Json& schema, const std::string& name) {
   return has(schema, "required") && std::find(schema["required"].begin(), schema["required"].end(),
                                               name) != schema["required"].end();
 }
-
-}  // namespace
 
 Json resolved(const Json& schema, const Json& root) {
   Json at = schema;

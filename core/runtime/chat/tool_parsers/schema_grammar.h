@@ -61,6 +61,10 @@ class SchemaGrammar {
 nlohmann::ordered_json resolved(const nlohmann::ordered_json& schema,
                                 const nlohmann::ordered_json& root);
 
+// The members that an object's schema names: its properties, and what it requires beside them.
+nlohmann::ordered_json with_required_properties(const nlohmann::ordered_json& schema);
+bool is_required(const nlohmann::ordered_json& schema, const std::string& name);
+
 // The body of a terminal that matches strings as the schema wants them ("pattern", "minLength",
 // "maxLength", "format"), written bare; empty for any string.
 std::string bare_string(const nlohmann::ordered_json& schema);

@@ -33,20 +33,14 @@ class TaggedValues {
     for (const char* choice : {"anyOf", "allOf"}) {
       if (schema.contains(choice)) refuse("\"" + std::string(choice) + "\" of all arguments");
     }
-    const Json none = Json::object(), all_optional = Json::array();
-    const Json& required = schema.contains("required") ? schema["required"] : all_optional;
-    Json properties = schema.contains("properties") ? schema["properties"] : none;
-    for (const Json& name : required) {
-      if (!properties.contains(name.get<std::string>())) properties[name.get<std::string>()] = true;
-    }
+    const Json properties = with_required_properties(schema);
     if (properties.empty() && schema.value("additionalProperties", Json(true)) == true) {
       return any_arguments();
     }
     std::string body;
     for (const auto& [name, property] : properties.items()) {
       const std::string one = rules_.rule(argument(name, property) + " space");
-      const bool is_required = std::find(required.begin(), required.end(), name) != required.end();
-      body += (body.empty() ? "" : " ") + one + (is_required ? "" : "?");
+      body += (body.empty() ? "" : " ") + one + (is_required(schema, name) ? "" : "?");
     }
     return body.empty() ? "\"\"" : body;
   }
