@@ -10,6 +10,7 @@ from running_daemon import MODELS, chat_body, events_of
 
 GOLDENS = MODELS.parent / "tests/goldens"
 REPEATED = "The red fox ran over the hill. " * 4
+STORIES = [f"Once upon a time, there was a little girl named {n}." for n in ("Lily", "Mia", "Ann")]
 COLOURS = {
     "type": "object",
     "properties": {"colours": {"type": "array", "items": {"enum": ["red", "green", "blue"]}}},
@@ -70,6 +71,16 @@ def everything(http):
     ]
 
 
+def tell_until_accepted(daemon, fast, slow):
+    """What a model tries, and how often, depends on the time its steps take: a machine where no
+    proposal pays sees one in hundreds of tokens."""
+    for turn in range(60):
+        if speculated(daemon)[1] > 0:
+            return
+        told = {"prompt": STORIES[turn % 3], "temperature": 0, "max_tokens": 40 + turn}
+        assert completion(fast, **told) == completion(slow, **told)
+
+
 def speculated(daemon):
     model = next(m for m in daemon.ps() if m["name"] == "mlxr-demo")
     return model["proposed_tokens"], model["accepted_tokens"]
@@ -79,7 +90,7 @@ def speculated(daemon):
 def test_answers_are_the_same_with_and_without(start_with, tmp_path, by):
     draft = MODELS / "mlxr-demo-draft"
     if "vocabulary" in by:
-        without = 3 if by.startswith("finer") else 0
+        without = 20 if by.startswith("finer") else 0
         draft = write_with_other_vocabulary(draft, tmp_path / "draft", without)
     by_draft = f"speculation: draft\ndraft_model: {draft}\nspeculation_depth: 5\n"
     settings = "" if by == "ngram" else by_draft
@@ -87,6 +98,7 @@ def test_answers_are_the_same_with_and_without(start_with, tmp_path, by):
     with speculating.client() as fast, plain.client() as slow:
         for got, expected in zip(everything(fast), everything(slow), strict=True):
             assert got == expected
+        tell_until_accepted(speculating, fast, slow)
     proposed, accepted = speculated(speculating)
     assert proposed >= accepted > 0
     assert speculated(plain) == (0, 0)
