@@ -15,7 +15,7 @@ void must(bool holds, const char* invariant, size_t block) {
 
 }  // namespace
 
-PrefixIndex::PrefixIndex(int32_t blocks) : entries_(static_cast<size_t>(blocks)) {
+PrefixIndex::PrefixIndex(int32_t blocks) : entries_(static_cast<size_t>(blocks)), parked_(blocks) {
   by_hash_.reserve(entries_.size());
 }
 
@@ -27,43 +27,23 @@ std::optional<BlockId> PrefixIndex::find(const BlockHash& hash) const {
 std::optional<BlockName> PrefixIndex::name_of(BlockId block) const {
   const Entry& entry = entries_[index_of(block)];
   if (!entry.published) return std::nullopt;
-  if (entry.parent == kNone) return BlockName{entry.hash, std::nullopt};
+  if (entry.parent == kNoBlock) return BlockName{entry.hash, std::nullopt};
   return BlockName{entry.hash, entries_[index_of(entry.parent)].hash};
 }
 
 void PrefixIndex::publish(BlockId block, const BlockHash& hash, std::optional<BlockId> parent) {
   Entry& entry = at(block);
-  entry = {.hash = hash, .parent = parent.value_or(kNone), .published = true};
+  entry = {.hash = hash, .parent = parent.value_or(kNoBlock), .published = true};
   if (parent) ++at(*parent).children;
   by_hash_.emplace(hash, block);
 }
 
-void PrefixIndex::park(BlockId block) {
-  Entry& entry = at(block);
-  entry.parked = true;
-  entry.older = youngest_;
-  entry.younger = kNone;
-  (youngest_ == kNone ? oldest_ : at(youngest_).younger) = block;
-  youngest_ = block;
-  ++parked_;
-}
-
-void PrefixIndex::take(BlockId block) { unlink(at(block)); }
-
-void PrefixIndex::unlink(Entry& entry) {
-  (entry.older == kNone ? oldest_ : at(entry.older).younger) = entry.younger;
-  (entry.younger == kNone ? youngest_ : at(entry.younger).older) = entry.older;
-  entry.older = entry.younger = kNone;
-  entry.parked = false;
-  --parked_;
-}
-
 std::optional<BlockId> PrefixIndex::evict() {
-  if (oldest_ == kNone) return std::nullopt;
-  const BlockId block = oldest_;
+  const BlockId block = parked_.oldest();
+  if (block == kNoBlock) return std::nullopt;
+  parked_.remove(block);
   Entry& entry = at(block);
-  unlink(entry);
-  if (entry.parent != kNone) --at(entry.parent).children;
+  if (entry.parent != kNoBlock) --at(entry.parent).children;
   by_hash_.erase(entry.hash);
   entry = {};
   return block;
@@ -74,14 +54,15 @@ void PrefixIndex::check(std::span<const int32_t> users) const {
   std::vector<int32_t> children(entries_.size(), 0);
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
+    const BlockId block{static_cast<int32_t>(i)};
     if (!entry.published) {
-      must(!entry.parked, "parked though not published", i);
+      must(!parked_.contains(block), "parked though not published", i);
       continue;
     }
     ++published;
-    must(find(entry.hash) == BlockId(static_cast<int32_t>(i)), "its hash names another block", i);
-    must(entry.parked == (users[i] == 0), "parked and in use, or neither", i);
-    if (entry.parent == kNone) continue;
+    must(find(entry.hash) == block, "its hash names another block", i);
+    must(parked_.contains(block) == (users[i] == 0), "parked and in use, or neither", i);
+    if (entry.parent == kNoBlock) continue;
     const size_t parent = index_of(entry.parent);
     must(entries_[parent].published, "its parent is not published", i);
     must(users[parent] >= users[i], "it has more users than its parent", i);
@@ -90,16 +71,16 @@ void PrefixIndex::check(std::span<const int32_t> users) const {
   must(published == by_hash_.size(), "the index names a block that is not published", 0);
   int32_t parked = 0;
   std::vector<int32_t> older_children(entries_.size(), 0);
-  for (BlockId block = oldest_; block != kNone; block = entries_[index_of(block)].younger) {
+  for (BlockId block = parked_.oldest(); block != kNoBlock; block = parked_.after(block)) {
     const size_t i = index_of(block);
     const Entry& entry = entries_[i];
-    must(++parked <= parked_, "the eviction order is longer than it should be", i);
-    must(entry.parked, "in the eviction order though not parked", i);
+    must(++parked <= parked_.size(), "the eviction order is longer than it should be", i);
+    must(parked_.contains(block), "in the eviction order though not parked", i);
     must(older_children[i] == children[i], "it would be evicted before its child", i);
     must(entry.children == children[i], "it miscounts its children", i);
-    if (entry.parent != kNone) ++older_children[index_of(entry.parent)];
+    if (entry.parent != kNoBlock) ++older_children[index_of(entry.parent)];
   }
-  must(parked == parked_, "the eviction order is shorter than it should be", 0);
+  must(parked == parked_.size(), "the eviction order is shorter than it should be", 0);
 }
 
 }  // namespace mlxr

@@ -21,12 +21,10 @@
 #include <vector>
 
 #include "core/runtime/kv/block_hash.h"
+#include "core/runtime/kv/block_id.h"
+#include "core/runtime/kv/block_queue.h"
 
 namespace mlxr {
-
-enum class BlockId : int32_t {};
-
-constexpr size_t index_of(BlockId block) { return static_cast<size_t>(block); }
 
 // What a published block is called, and what it follows.
 struct BlockName {
@@ -46,13 +44,13 @@ class PrefixIndex {
   // block before it.
   void publish(BlockId block, const BlockHash& hash, std::optional<BlockId> parent);
   // The last user of a published block left: it becomes the youngest of the parked ones.
-  void park(BlockId block);
+  void park(BlockId block) { parked_.push(block); }
   // A parked block is in use again.
-  void take(BlockId block);
+  void take(BlockId block) { parked_.remove(block); }
   // Forgets the block that was parked first; nothing when none is parked.
   std::optional<BlockId> evict();
 
-  int32_t parked() const { return parked_; }
+  int32_t parked() const { return parked_.size(); }
   int32_t size() const { return static_cast<int32_t>(by_hash_.size()); }
 
   // Throws Error{kInternal} naming the invariant that does not hold. `users` [blocks]: how many
@@ -60,20 +58,17 @@ class PrefixIndex {
   void check(std::span<const int32_t> users) const;
 
  private:
-  static constexpr BlockId kNone{-1};
   struct Entry {
     BlockHash hash;
-    BlockId parent = kNone, older = kNone, younger = kNone;
+    BlockId parent = kNoBlock;
     int32_t children = 0;
-    bool published = false, parked = false;
+    bool published = false;
   };
   Entry& at(BlockId block) { return entries_[index_of(block)]; }
-  void unlink(Entry& entry);
 
   std::vector<Entry> entries_;  // [blocks]
   std::unordered_map<BlockHash, BlockId, BlockHash::Hasher> by_hash_;
-  BlockId oldest_ = kNone, youngest_ = kNone;  // ends of the list of parked blocks
-  int32_t parked_ = 0;
+  BlockQueue parked_;  // the eviction order
 };
 
 }  // namespace mlxr

@@ -15,7 +15,8 @@ void must(bool holds, const char* invariant, size_t block) {
 
 }  // namespace
 
-WindowParts::WindowParts(const KvWindow& window, int32_t blocks) : parts_(window.parts) {
+WindowParts::WindowParts(const KvWindow& window, int32_t blocks)
+    : parts_(window.parts), idle_(parts_ > 0 ? blocks : 0) {
   if (parts_ == 0) return;
   entries_.resize(static_cast<size_t>(blocks));
   empty_.reserve(static_cast<size_t>(parts_));
@@ -24,27 +25,27 @@ WindowParts::WindowParts(const KvWindow& window, int32_t blocks) : parts_(window
 
 void WindowParts::assign(BlockId block) {
   if (empty_.empty()) {
-    if (idle_ == 0) {
+    if (idle_.size() == 0) {
       throw Error(ErrorCode::kOutOfMemory,
                   "all " + std::to_string(parts_) + " places for KV blocks' windows are in use");
     }
-    drop(oldest_);
+    drop(idle_.oldest());
   }
   at(block) = {.part = empty_.back(), .holders = 1};
   empty_.pop_back();
 }
 
 void WindowParts::hold(BlockId block) {
-  if (at(block).holders++ == 0) unlink(block);
+  if (at(block).holders++ == 0) idle_.remove(block);
 }
 
 void WindowParts::let_go(BlockId block) {
-  if (--at(block).holders == 0) link(block);
+  if (--at(block).holders == 0) idle_.push(block);
 }
 
 void WindowParts::drop(BlockId block) {
   if (!has(block)) return;
-  unlink(block);
+  idle_.remove(block);
   empty_.push_back(at(block).part);
   at(block) = {};
 }
@@ -58,22 +59,6 @@ void WindowParts::merge(BlockId from, BlockId to) {
     at(to) = at(from);
     at(from) = {};
   }
-}
-
-void WindowParts::link(BlockId block) {
-  at(block).older = youngest_;
-  at(block).younger = kNone;
-  (youngest_ == kNone ? oldest_ : at(youngest_).younger) = block;
-  youngest_ = block;
-  ++idle_;
-}
-
-void WindowParts::unlink(BlockId block) {
-  Entry& entry = at(block);
-  (entry.older == kNone ? oldest_ : at(entry.older).younger) = entry.younger;
-  (entry.younger == kNone ? youngest_ : at(entry.younger).older) = entry.older;
-  entry.older = entry.younger = kNone;
-  --idle_;
 }
 
 void WindowParts::check(std::span<const int32_t> users) const {
@@ -91,11 +76,12 @@ void WindowParts::check(std::span<const int32_t> users) const {
     held += entry.holders > 0;
   }
   int32_t idle = 0;
-  for (BlockId block = oldest_; block != kNone; block = at(block).younger) {
-    must(++idle <= idle_, "the list of idle parts is longer than it should be", index_of(block));
+  for (BlockId block = idle_.oldest(); block != kNoBlock; block = idle_.after(block)) {
+    must(++idle <= idle_.size(), "the list of idle parts is longer than it should be",
+         index_of(block));
     must(has(block) && at(block).holders == 0, "in the list of idle parts", index_of(block));
   }
-  must(idle == idle_ && held + empty_.size() + static_cast<size_t>(idle) == taken.size(),
+  must(idle == idle_.size() && held + empty_.size() + static_cast<size_t>(idle) == taken.size(),
        "parts were lost", 0);
 }
 

@@ -12,7 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "core/runtime/kv/prefix_index.h"
+#include "core/runtime/kv/block_id.h"
+#include "core/runtime/kv/block_queue.h"
 
 namespace mlxr {
 
@@ -40,7 +41,7 @@ class WindowParts {
   // The part's place in the arena; the block has one.
   int32_t of(BlockId block) const { return at(block).part; }
   // What assign() can still give: empty places and idle ones.
-  int32_t free() const { return static_cast<int32_t>(empty_.size()) + idle_; }
+  int32_t free() const { return static_cast<int32_t>(empty_.size()) + idle_.size(); }
 
   // The block, which has none, gets a part that one sequence holds. Throws Error{kOutOfMemory}
   // when free() is 0.
@@ -59,21 +60,16 @@ class WindowParts {
   void check(std::span<const int32_t> users) const;
 
  private:
-  static constexpr BlockId kNone{-1};
   struct Entry {
     int32_t part = -1, holders = 0;
-    BlockId older = kNone, younger = kNone;  // in the list of idle ones
   };
   Entry& at(BlockId block) { return entries_[index_of(block)]; }
   const Entry& at(BlockId block) const { return entries_[index_of(block)]; }
-  void link(BlockId block);
-  void unlink(BlockId block);
 
   int32_t parts_;
   std::vector<Entry> entries_;  // [blocks]
   std::vector<int32_t> empty_;  // last freed is first reused
-  BlockId oldest_ = kNone, youngest_ = kNone;
-  int32_t idle_ = 0;
+  BlockQueue idle_;
 };
 
 }  // namespace mlxr
