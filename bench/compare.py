@@ -168,7 +168,7 @@ def measure(options):
 
 
 # A prompt token's arithmetic: two operations a weight without the embedding rows, which are only
-# looked up; the output matrix is multiplied for the last token alone .
+# looked up; the output matrix is multiplied for the last token alone.
 GOP_PER_PROMPT_TOKEN = {"llama-1b": 1.95, "qwen2-0.5b": 0.72}
 
 KINDS = {"pp": "prompt", "tg": "generation", "load": "load, seconds", "rss": "load, peak MB"}
@@ -209,7 +209,7 @@ def table_rows(row, limits):
         )
 
 
-def section(data):
+def section(name, data):
     info, limits = data["machine"], data["machine"]["limits"]
     few = {
         key: {n: v for n, v in limits[key].items() if n in ("1t", "2t")}
@@ -217,7 +217,7 @@ def section(data):
         if isinstance(limits[key], dict)
     }
     lines = [
-        f"### {info.get('Model name', info['cpu'])} (family {info.get('CPU family')}, model "
+        f"### {name}: {info.get('Model name', info['cpu'])} (family {info.get('CPU family')}, model "
         f"{info.get('Model')}; {info.get('ISA')}), {info['date']}",
         f"{data.get('note') or ''} {info.get('CPU(s)')} cores. Read bandwidth of one and two "
         f"threads {' and '.join(str(v) for v in few['read_GBps'].values())} GB/s, fp32 "
@@ -235,7 +235,7 @@ def section(data):
 
 def write_page():
     files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
-    sections = [section(json.loads(file.read_text())) for file in files]
+    sections = [section(file.stem, json.loads(file.read_text())) for file in files]
     head, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text("\n".join([head + BEGIN, "\n\n".join(sections), END + rest.split(END)[1]]))
 

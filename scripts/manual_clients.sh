@@ -70,7 +70,8 @@ run_open_webui() {
   install open-webui open-webui
   local port=8088 base token
   base=http://127.0.0.1:$port
-  DATA_DIR=$WORK/webui WEBUI_AUTH=False OLLAMA_BASE_URL=$URL OPENAI_API_BASE_URL=$URL/v1 \
+  # It writes a secret key into the folder where it starts.
+  (cd "$WORK" && exec env DATA_DIR=$WORK/webui WEBUI_AUTH=False OLLAMA_BASE_URL=$URL OPENAI_API_BASE_URL=$URL/v1 \
     OPENAI_API_KEY=$KEY ENABLE_PERSISTENT_CONFIG=False OFFLINE_MODE=True \
     "$CLIENTS/open-webui/bin/open-webui" serve --host 127.0.0.1 --port $port \
     >"$WORK/webui.log" 2>&1 &

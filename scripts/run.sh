@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 BUILT=$ROOT/build/release/.built
 MLX=$ROOT/build/release/bin/mlx
-SOURCES=(CMakeLists.txt CMakePresets.json cmake core daemon cli configs models/CMakeLists.txt
+SOURCES=(CMakeLists.txt CMakePresets.json cmake core proto daemon cli configs models/CMakeLists.txt
   models/mlxr-demo scripts/setup.sh)
 
 changed() { (cd "$ROOT" && find "${SOURCES[@]}" -newer "$BUILT" -print -quit); }

@@ -349,9 +349,9 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   CLI::Option* serve = command->add_flag(
       "--serve", options->serve,
       "Ask a daemon of its own as several clients would: -p 128 -n 64 unless given");
-  for (CLI::Option* other :
-       {command->get_option("--n-depth"), command->get_option("--sequences"),
-        command->get_option("--repetitions"), command->get_option("--kernels")}) {
+  for (CLI::Option* other : {command->get_option("--n-depth"), command->get_option("--sequences"),
+                             command->get_option("--repetitions"), command->get_option("--kernels"),
+                             command->get_option("--adapter")}) {
     serve->excludes(other);
   }
   const auto with_serve = [&](const char* flag, int& value, const char* help) {

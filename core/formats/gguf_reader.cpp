@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/formats/gguf_value_type.h"
 
 namespace mlxr {
 namespace {
@@ -12,21 +13,7 @@ constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
 constexpr uint64_t kMaxDimensions = 4;
 constexpr uint64_t kDefaultAlignment = 32;
 
-enum ValueType : uint32_t {
-  kU8 = 0,
-  kI8,
-  kU16,
-  kI16,
-  kU32,
-  kI32,
-  kF32,
-  kBool,
-  kString,
-  kArray,
-  kU64,
-  kI64,
-  kF64
-};
+using namespace gguf;
 
 size_t scalar_size(uint32_t type) {
   switch (type) {

@@ -8,20 +8,14 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/formats/gguf_value_type.h"
 
 namespace mlxr {
 namespace {
 
 constexpr int64_t kAlignment = 32;
-enum ValueType : uint32_t {
-  kU32 = 4,
-  kI32 = 5,
-  kF32 = 6,
-  kBool = 7,
-  kString = 8,
-  kArray = 9,
-  kI64 = 11
-};
+
+using namespace gguf;
 
 int64_t aligned(int64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 

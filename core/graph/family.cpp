@@ -73,10 +73,6 @@ const Family& family_of_gguf(const std::string& architecture, const std::string&
   return *family;
 }
 
-bool hf_model_type_is_known(std::string_view model_type) {
-  return find(model_type, &Family::hf_model_types) != nullptr;
-}
-
 double hf_number(const json& config, const char* key, const std::string& where) {
   const auto found = config.find(key);
   if (found == config.end() || !found->is_number()) {

@@ -59,8 +59,6 @@ int64_t gguf_row_of_hf(int64_t row, int64_t head_dim);
 // Throw Error{kUnsupported} naming the architecture and those that can be run.
 const Family& family_of_hf(const std::string& model_type, const std::string& where);
 const Family& family_of_gguf(const std::string& architecture, const std::string& where);
-// False where the two above would throw.
-bool hf_model_type_is_known(std::string_view model_type);
 
 // ---- Helpers for families ----
 

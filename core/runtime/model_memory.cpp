@@ -28,10 +28,6 @@ int64_t floats_per_token(const ModelSpec& s) {
 
 }  // namespace
 
-ModelMemory read_model_memory(const std::filesystem::path& path, bool interleave) {
-  return model_memory(open_model(path), interleave);
-}
-
 ModelMemory model_memory(const OpenedModel& opened, bool interleave) {
   ModelMemory memory{.facts = opened.facts,
                      .spec = opened.spec,

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 
 #include "core/graph/decoder.h"
 #include "core/graph/model_spec.h"
@@ -21,7 +20,6 @@ struct ModelMemory {
 
 // `interleave`: as ModelLoadOptions::repack. Throws what load_model throws of headers.
 ModelMemory model_memory(const OpenedModel& opened, bool interleave);
-ModelMemory read_model_memory(const std::filesystem::path& path, bool interleave);
 
 // Activations at their peak in a step of so many tokens, `logit_rows` of which want logits.
 int64_t activation_bytes(const ModelSpec& spec, int64_t tokens, int64_t logit_rows);

@@ -42,10 +42,8 @@ const std::vector<ModelSetting>& table() {
                       const std::string& text) { settings.kv_bytes = parse_bytes(text); }},
       {"kv_type", [](ModelSettings& settings,
                      const std::string& text) { settings.kv_type = parse_kv_type(text); }},
-      {"kv_disk",
-       [](ModelSettings& settings, const std::string& text) {
-         settings.kv_disk = parse_choice(text, {"true", "false"}) == "true";
-       }},
+      {"kv_disk", [](ModelSettings& settings,
+                     const std::string& text) { settings.kv_disk = parse_boolean(text); }},
       {"kv_disk_bytes",
        [](ModelSettings& settings, const std::string& text) {
          settings.kv_disk_bytes = parse_bytes(text);
@@ -65,18 +63,14 @@ const std::vector<ModelSetting>& table() {
       {"draft_model",
        [](ModelSettings& settings, const std::string& text) { settings.draft_model = text; }},
       integer("speculation_depth", 1, 64, &ModelSettings::speculation_depth),
-      {"pin",
-       [](ModelSettings& settings, const std::string& text) {
-         settings.pin = parse_choice(text, {"true", "false"}) == "true";
-       }},
+      {"pin", [](ModelSettings& settings,
+                 const std::string& text) { settings.pin = parse_boolean(text); }},
       {"truncation",
        [](ModelSettings& settings, const std::string& text) {
          settings.truncate = parse_choice(text, {"auto", "disabled"}) == "auto";
        }},
-      {"context_shift",
-       [](ModelSettings& settings, const std::string& text) {
-         settings.shift = parse_choice(text, {"true", "false"}) == "true";
-       }},
+      {"context_shift", [](ModelSettings& settings,
+                           const std::string& text) { settings.shift = parse_boolean(text); }},
       {"pooling",
        [](ModelSettings& settings, const std::string& text) {
          settings.pooling = pooling_of(parse_choice(text, {"mean", "cls", "last", "rank"}));

@@ -40,7 +40,7 @@ Setting boolean(std::string key, std::string fallback, bool ServerConfig::*membe
                 std::string help) {
   return {std::move(key), std::move(fallback), std::move(help), false,
           [=](ServerConfig& config, const Values& values) {
-            config.*member = parse_choice(values.at(0), {"true", "false"}) == "true";
+            config.*member = parse_boolean(values.at(0));
           }};
 }
 
@@ -251,7 +251,7 @@ std::vector<Setting> server_settings(const std::filesystem::path& home) {
       bytes("kv_disk_bytes", "2GiB", 0, &ServerConfig::kv_disk_bytes,
             "Disk space for the KV blocks of one model; those used longest ago make room."),
       boolean("repack", "true", &ServerConfig::repack,
-              "Interleave quantised weights in memory at load, for speed: true or false. False "
+              "Interleave weights in memory at load, for speed: true or false. False "
               "shares the file's pages instead, for machines short of memory."),
       integer("max_batch_tokens", "512", 1, 65536, &ServerConfig::max_batch_tokens,
               "Tokens of one step, over all requests, running answers and prompt parts together."),

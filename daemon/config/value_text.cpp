@@ -107,6 +107,10 @@ std::string parse_choice(std::string_view text, const std::vector<std::string_vi
   return std::string(text);
 }
 
+bool parse_boolean(std::string_view text) {
+  return parse_choice(text, {"true", "false"}) == "true";
+}
+
 KvType parse_kv_type(std::string_view text) {
   std::vector<std::string_view> names;
   for (const KvTypeName& entry : kKvTypes) names.push_back(entry.name);

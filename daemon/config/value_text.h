@@ -23,6 +23,7 @@ double parse_number(std::string_view text, double lowest, double highest);
 // 1000).
 int64_t parse_bytes(std::string_view text);
 std::string parse_choice(std::string_view text, const std::vector<std::string_view>& allowed);
+bool parse_boolean(std::string_view text);  // true or false
 KvType parse_kv_type(std::string_view text);
 
 // The known name that `name` was probably meant to be; empty when none is near.

@@ -14,7 +14,7 @@
 #include "core/runtime/sampler/sampler.h"
 #include "core/runtime/spec/proposal.h"
 #include "core/runtime/tokenizer/tokenizer.h"
-#include "daemon/scheduler/scheduler.h"
+#include "daemon/scheduler/generate_request.h"
 #include "daemon/scheduler/speculation.h"
 #include "daemon/scheduler/stop_matcher.h"
 

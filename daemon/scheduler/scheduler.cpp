@@ -3,12 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <set>
 #include <thread>
 
+#include "daemon/scheduler/answer_rate.h"
 #include "daemon/scheduler/batch.h"
 #include "daemon/scheduler/fair_queue.h"
 #include "daemon/scheduler/kv_persistence.h"
@@ -31,24 +31,6 @@ constexpr std::chrono::milliseconds kShortestNap{1}, kLongestNap{1000};
 double seconds_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
 }
-
-// How fast requests are answered, for those who are told to come back.
-class AnswerRate {
- public:
-  void answered(Clock::time_point now) {
-    if (last_) interval_ += (seconds_between(*last_, now) - interval_) * 0.2;
-    last_ = now;
-  }
-  void idle() { last_.reset(); }
-  std::chrono::seconds time_for(int64_t answers) const {
-    const double seconds = std::ceil(interval_ * static_cast<double>(answers));
-    return std::chrono::seconds(static_cast<int64_t>(std::clamp(seconds, 1.0, 600.0)));
-  }
-
- private:
-  std::optional<Clock::time_point> last_;
-  double interval_ = 0;  // seconds, exponentially averaged
-};
 
 void check_pooled(const GenerateRequest& request, const ModelSpec& spec, int32_t window) {
   if (static_cast<int64_t>(request.prompt.size()) > window) {

@@ -15,6 +15,7 @@
 #include "core/runtime/spec/ngram_proposer.h"
 #include "core/runtime/spec/retokenizer.h"
 #include "daemon/scheduler/drafter.h"
+#include "daemon/scheduler/speculation_options.h"
 
 namespace mlxr {
 

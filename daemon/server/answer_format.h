@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/runtime/chat/chat_event.h"
-#include "daemon/scheduler/scheduler.h"
+#include "daemon/scheduler/generate_request.h"
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/json_body.h"
 

@@ -3,9 +3,8 @@
 // A block holds `block_tokens` (16 or 32) positions of one sequence. One layer is
 //   K [block, kv_head, region]    V [block, kv_head, region]
 // and a region, the keys or the values of one head in one block, is
-//   keys    [head_dim, token]     transposed, so that one vector holds one dimension of
-//   neighbouring
-//                                 keys and scores need no horizontal sums (decision 1)
+//   keys    [head_dim, token]     transposed: one vector holds one dimension of neighbouring keys,
+//                                 so that scores need no horizontal sums (decision 1)
 //   values  [token, head_dim]
 // in float32, float16, bfloat16 or FP8 E4M3 (no scale; beyond 448 it saturates). The formats with
 // scales (decision 4) share one among 32 neighbouring dimensions of one token (the last group of a

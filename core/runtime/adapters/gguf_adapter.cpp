@@ -7,7 +7,7 @@
 namespace mlxr {
 namespace {
 
-constexpr std::string_view kA = ".weight.lora_a", kB = ".weight.lora_b";
+constexpr std::string_view kGgufA = ".weight.lora_a", kGgufB = ".weight.lora_b";
 
 [[noreturn]] void unsupported(const GgufFile& file, const std::string& what) {
   throw Error(ErrorCode::kUnsupported, file.path().string() + " " + what);
@@ -43,7 +43,7 @@ AdapterPart read_part(const GgufFile& file, const std::string& module) {
     }
     return *view;
   };
-  AdapterPart part{.module = module, .a = find(kA), .b = find(kB)};
+  AdapterPart part{.module = module, .a = find(kGgufA), .b = find(kGgufB)};
   const auto rank = static_cast<double>(rank_of(file.path(), part.a, part.b));
   // Files without an alpha are scaled as they are.
   const double alpha = file.number("adapter.lora.alpha").value_or(0);
@@ -67,10 +67,10 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path, const std::stri
     const auto module = [&](std::string_view ending) {
       return view.name.substr(0, view.name.size() - ending.size());
     };
-    if (view.name.ends_with(kA)) {
-      out.parts.push_back(read_part(*file, module(kA)));
-    } else if (view.name.ends_with(kB)) {
-      read_part(*file, module(kB));  // there is an A
+    if (view.name.ends_with(kGgufA)) {
+      out.parts.push_back(read_part(*file, module(kGgufA)));
+    } else if (view.name.ends_with(kGgufB)) {
+      read_part(*file, module(kGgufB));  // there is an A
     } else {
       unsupported(*file, "has the tensor \"" + view.name +
                              "\", which this build does not apply; it applies *.weight.lora_a and "

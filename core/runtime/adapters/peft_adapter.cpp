@@ -120,7 +120,7 @@ Config read_config(const fs::path& path) {
 // ---- Tensors ----
 
 constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
+constexpr std::string_view kPeftA = ".lora_A.weight", kPeftB = ".lora_B.weight";
 
 [[noreturn]] void refuse_tensor(const fs::path& path, const std::string& name) {
   const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
@@ -153,7 +153,7 @@ AdapterPart read_part(const Safetensors& tensors, const Config& config, const fs
     }
     return as_weight(name, *tensor);
   };
-  AdapterPart part{.module = module, .a = find(kA), .b = find(kB)};
+  AdapterPart part{.module = module, .a = find(kPeftA), .b = find(kPeftB)};
   const int64_t rank = rank_of(path, part.a, part.b);
   const double stated = value_for(module, config.ranks, config.rank);
   if (static_cast<double>(rank) != stated) {
@@ -180,12 +180,12 @@ AdapterFile read_folder(const fs::path& folder) {
   const Safetensors tensors = Safetensors::open_file(path);
   AdapterFile out{.path = folder, .gguf = false, .parts = {}};
   for (const auto& [name, tensor] : tensors.tensors()) {
-    if (name.ends_with(kA)) {
-      out.parts.push_back(read_part(tensors, config, path, module_of(path, name, kA)));
-    } else if (!name.ends_with(kB)) {
+    if (name.ends_with(kPeftA)) {
+      out.parts.push_back(read_part(tensors, config, path, module_of(path, name, kPeftA)));
+    } else if (!name.ends_with(kPeftB)) {
       refuse_tensor(path, name);
     } else {
-      read_part(tensors, config, path, module_of(path, name, kB));  // there is an A
+      read_part(tensors, config, path, module_of(path, name, kPeftB));  // there is an A
     }
   }
   return out;

@@ -54,12 +54,4 @@ std::string ChatTemplate::render(const nlohmann::ordered_json& messages,
   return text_ffi::take(text);
 }
 
-std::string_view default_chat_template() {
-  return "{%- for message in messages %}"
-         "{{- '<|im_start|>' + message['role'] + '\\n' + (message['content'] or '') + "
-         "'<|im_end|>\\n' }}"
-         "{%- endfor %}"
-         "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
-}
-
 }  // namespace mlxr

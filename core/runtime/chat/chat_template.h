@@ -36,7 +36,4 @@ class ChatTemplate {
   std::unique_ptr<Impl> impl_;
 };
 
-// ChatML, for models that carry no template.
-std::string_view default_chat_template();
-
 }  // namespace mlxr

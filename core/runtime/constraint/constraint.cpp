@@ -63,19 +63,7 @@ size_t ConstraintMatcher::count_valid(std::span<const int32_t> tokens) {
   return valid;
 }
 
-void ConstraintMatcher::rollback(size_t count) {
-  mlxr_text_buffer error{};
-  check(mlxr_grammar_rollback(handle_.get(), count, &error), error);
-}
-
 bool ConstraintMatcher::is_stopped() const { return mlxr_grammar_is_stopped(handle_.get()) != 0; }
-
-std::string ConstraintMatcher::forced_bytes() {
-  mlxr_text_buffer bytes{};
-  mlxr_text_buffer error{};
-  check(mlxr_grammar_forced_bytes(handle_.get(), &bytes, &error), error);
-  return text_ffi::take(bytes);
-}
 
 ConstraintCompiler::ConstraintCompiler(std::shared_ptr<const Tokenizer> tokenizer,
                                        std::vector<int32_t> stop_tokens)

@@ -57,12 +57,8 @@ class ConstraintMatcher {
   void accept(int32_t token);
   // How many of the tokens, one after the other, are allowed from here. The state stays.
   size_t count_valid(std::span<const int32_t> tokens);
-  // Takes back the last `count` tokens.
-  void rollback(size_t count);
   // A stop token came, or nothing else could come.
   bool is_stopped() const;
-  // The bytes with which every continuation starts; often none.
-  std::string forced_bytes();
 
  private:
   friend class ConstraintCompiler;

@@ -4,21 +4,10 @@
 #include <utility>
 
 namespace mlxr {
-namespace {
-
 double dot(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
   for (size_t i = 0; i < a.size(); ++i) sum += double{a[i]} * b[i];
   return sum;
-}
-
-}  // namespace
-
-std::string_view pooling_name(Pooling pooling) {
-  for (const PoolingName& entry : kPoolings) {
-    if (entry.pooling == pooling) return entry.name;
-  }
-  return "?";
 }
 
 std::optional<Pooling> pooling_of(std::string_view name) {

@@ -25,7 +25,6 @@ inline constexpr std::array<PoolingName, 4> kPoolings{{{Pooling::kMean, "mean"},
                                                        {Pooling::kCls, "cls"},
                                                        {Pooling::kLast, "last"},
                                                        {Pooling::kRank, "rank"}}};
-std::string_view pooling_name(Pooling pooling);
 std::optional<Pooling> pooling_of(std::string_view name);
 
 // Takes states in the order of their tokens, in any number of pieces: the result is the same bit
@@ -53,6 +52,8 @@ std::vector<float> normalized(std::vector<float> vector);
 // Its first `dimensions`, of length 1 again: what Matryoshka models are trained for (Kusupati et
 // al. 2022).
 std::vector<float> shortened(std::vector<float> vector, size_t dimensions);
+
+double dot(std::span<const float> a, std::span<const float> b);
 
 // Of two vectors of the same size; 0 where one is all zeros.
 double cosine(std::span<const float> a, std::span<const float> b);

@@ -55,12 +55,6 @@ std::vector<int32_t> asked(const Model& model, const std::string& query,
   return tokens;
 }
 
-double dot(std::span<const float> a, std::span<const float> b) {
-  double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += double{a[i]} * b[i];
-  return sum;
-}
-
 }  // namespace
 
 std::string default_rerank_prompt() {

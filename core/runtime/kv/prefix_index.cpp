@@ -1,19 +1,8 @@
 #include "core/runtime/kv/prefix_index.h"
 
-#include <string>
-
-#include "core/base/error.h"
+#include "core/runtime/kv/invariant.h"
 
 namespace mlxr {
-namespace {
-
-void must(bool holds, const char* invariant, size_t block) {
-  if (holds) return;
-  throw Error(ErrorCode::kInternal, std::string("[PrefixIndex::check] block ") +
-                                        std::to_string(block) + ": " + invariant);
-}
-
-}  // namespace
 
 PrefixIndex::PrefixIndex(int32_t blocks) : entries_(static_cast<size_t>(blocks)), parked_(blocks) {
   by_hash_.reserve(entries_.size());
@@ -50,6 +39,9 @@ std::optional<BlockId> PrefixIndex::evict() {
 }
 
 void PrefixIndex::check(std::span<const int32_t> users) const {
+  const auto must = [](bool holds, const char* invariant, size_t block) {
+    must_hold(holds, "PrefixIndex", invariant, block);
+  };
   size_t published = 0;
   std::vector<int32_t> children(entries_.size(), 0);
   for (size_t i = 0; i < entries_.size(); ++i) {

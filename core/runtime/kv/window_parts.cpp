@@ -3,17 +3,9 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/runtime/kv/invariant.h"
 
 namespace mlxr {
-namespace {
-
-void must(bool holds, const char* invariant, size_t block) {
-  if (holds) return;
-  throw Error(ErrorCode::kInternal, std::string("[WindowParts::check] block ") +
-                                        std::to_string(block) + ": " + invariant);
-}
-
-}  // namespace
 
 WindowParts::WindowParts(const KvWindow& window, int32_t blocks)
     : parts_(window.parts), idle_(parts_ > 0 ? blocks : 0) {
@@ -62,6 +54,9 @@ void WindowParts::merge(BlockId from, BlockId to) {
 }
 
 void WindowParts::check(std::span<const int32_t> users) const {
+  const auto must = [](bool holds, const char* invariant, size_t block) {
+    must_hold(holds, "WindowParts", invariant, block);
+  };
   if (entries_.empty()) return;
   std::vector<bool> taken(static_cast<size_t>(parts_), false);
   for (const int32_t part : empty_) taken[static_cast<size_t>(part)] = true;

@@ -63,7 +63,6 @@ class Sampler {
   void go_on_with_next_seed();
 
   uint64_t seed() const { return seed_; }
-  bool is_greedy() const { return params_.temperature == 0; }
 
  private:
   std::span<const float> adjust(std::span<const float> logits, std::span<const int32_t> history,

@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "daemon/scheduler/scheduler.h"
+#include "daemon/scheduler/generate_request.h"
 #include "daemon/server/http/api_error.h"
 
 namespace mlxr::native {

@@ -149,14 +149,14 @@ Json form_schema(const Form& form) {
   return {{"type", Json::array({form.read == read_object ? "boolean" : "string", "null"})}};
 }
 
-bool is_set(const Json& value) { return value != Json(false) && value != Json(""); }
+bool is_asked_for(const Json& value) { return value != Json(false) && value != Json(""); }
 
 template <size_t Count>
 void read_forms(const Fields& fields, const std::array<Form, Count>& forms,
                 std::vector<RequestedConstraint>& found) {
   for (const Form& form : forms) {
     const Json* value = fields.value(form.name);
-    if (value != nullptr && is_set(*value)) {
+    if (value != nullptr && is_asked_for(*value)) {
       const std::string path = fields.path(form.name);
       found.push_back({form.read(*value, path), path});
     }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "daemon/scheduler/adapter_store.h"
-#include "daemon/scheduler/scheduler.h"
+#include "daemon/scheduler/generate_request.h"
 #include "daemon/server/constraints.h"
 #include "daemon/server/json_body.h"
 

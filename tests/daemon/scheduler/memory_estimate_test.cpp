@@ -9,6 +9,7 @@
 
 #include "core/base/float16.h"
 #include "core/base/system_memory.h"
+#include "core/runtime/model_files.h"
 #include "daemon/scheduler/model_manager.h"
 #include "tests/core/random_adapter.h"
 #include "tests/core/temp_folder.h"
@@ -103,7 +104,7 @@ Measured load_and_use(const fs::path& path, bool interleave, const EngineOptions
   const SchedulerOptions scheduler;
   const int64_t before = own_memory();
   Measured measured;
-  measured.model = read_model_memory(path, interleave);
+  measured.model = model_memory(open_model(path), interleave);
   std::vector<AdapterMemory> known;
   for (const fs::path& adapter : adapters) {
     known.push_back(read_adapter_memory(adapter, measured.model.facts, measured.model.spec));
@@ -217,7 +218,7 @@ TEST(MemoryEstimate, LogitsOfProposedTokensCount) {
     const int64_t rows = mode == SpeculationMode::kOff ? 16 : 16 + 64;
     EXPECT_EQ(most_logit_rows(options), rows);
     const int64_t before = own_memory();
-    const ModelMemory memory = read_model_memory(path, false);
+    const ModelMemory memory = model_memory(open_model(path), false);
     MemoryEstimate estimate = estimate_memory(memory, plan_kv(memory.spec, engine), options, false);
     EXPECT_GE(estimate.activations, rows * 100000 * 4);
     estimate.other = 0;  // it has no tokenizer

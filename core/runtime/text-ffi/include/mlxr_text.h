@@ -165,14 +165,8 @@ mlxr_text_status mlxr_grammar_accept(mlxr_grammar* grammar, int32_t id, mlxr_tex
 // How many of the tokens, one after the other, would be taken; the state stays.
 mlxr_text_status mlxr_grammar_count_valid(mlxr_grammar* grammar, const int32_t* ids, size_t count,
                                           size_t* valid, mlxr_text_buffer* error);
-// Takes the last `count` accepted tokens back.
-mlxr_text_status mlxr_grammar_rollback(mlxr_grammar* grammar, size_t count,
-                                       mlxr_text_buffer* error);
 // 1 when the text is complete: a stop token came, or nothing else could.
 uint8_t mlxr_grammar_is_stopped(const mlxr_grammar* grammar);
-// The bytes with which every continuation starts, often none.
-mlxr_text_status mlxr_grammar_forced_bytes(mlxr_grammar* grammar, mlxr_text_buffer* bytes,
-                                           mlxr_text_buffer* error);
 
 #ifdef __cplusplus
 }

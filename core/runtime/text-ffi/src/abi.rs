@@ -415,24 +415,6 @@ pub unsafe extern "C" fn mlxr_grammar_count_valid(
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn mlxr_grammar_rollback(
-    grammar: &mut GrammarState,
-    count: usize,
-    error: *mut Owned<u8>,
-) -> Status {
-    guard(&mut (), error, || grammar.rollback(count))
-}
-
-#[no_mangle]
 pub unsafe extern "C" fn mlxr_grammar_is_stopped(grammar: &GrammarState) -> u8 {
     u8::from(grammar.is_stopped())
-}
-
-#[no_mangle]
-pub unsafe extern "C" fn mlxr_grammar_forced_bytes(
-    grammar: &mut GrammarState,
-    bytes: *mut Owned<u8>,
-    error: *mut Owned<u8>,
-) -> Status {
-    guard(bytes, error, || Ok(Owned::new(grammar.forced_bytes())))
 }

@@ -172,18 +172,9 @@ impl GrammarState {
         self.matcher.validate_tokens(&ids).map_err(failed)
     }
 
-    pub fn rollback(&mut self, count: usize) -> Result<()> {
-        self.matcher.rollback(count).map_err(failed)
-    }
-
     /// Nothing but a stop token may follow, or one came.
     pub fn is_stopped(&self) -> bool {
         self.matcher.is_stopped()
-    }
-
-    /// The bytes that every continuation starts with.
-    pub fn forced_bytes(&mut self) -> Vec<u8> {
-        self.matcher.compute_ff_bytes()
     }
 }
 

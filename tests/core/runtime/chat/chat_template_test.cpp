@@ -142,16 +142,6 @@ TEST(ChatTemplate, ExtraVariablesWin) {
   EXPECT_EQ(render("{{ bos_token }}{{ answer }}{{ eos_token }}", options), "<other>42</s>");
 }
 
-TEST(ChatTemplate, TheDefaultIsChatMl) {
-  const Json messages = Json::parse(R"([{"role": "system", "content": "Be kind."},
-                                        {"role": "user", "content": "Hi"},
-                                        {"role": "assistant", "content": null}])");
-  const ChatTemplate chat(std::string(default_chat_template()), "", "");
-  EXPECT_EQ(chat.render(messages, {}),
-            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-            "<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n");
-}
-
 TEST(ChatTemplate, ManyThreadsAtOnceAgree) {
   const ChatTemplate chat("{% for m in messages %}{{ m.role }}{% endfor %}{{ n }}", "", "");
   std::vector<std::thread> threads;

@@ -64,7 +64,7 @@ TEST(Pooling, ComparesByTheCosine) {
 
 TEST(Pooling, HasNames) {
   for (const PoolingName& entry : kPoolings) {
-    EXPECT_EQ(pooling_of(pooling_name(entry.pooling)), entry.pooling);
+    EXPECT_EQ(pooling_of(entry.name), entry.pooling);
   }
   EXPECT_FALSE(pooling_of("max").has_value());
 }
