@@ -76,7 +76,7 @@ void Composer::begin_prompts(size_t count) {
 }
 
 void Composer::add_prompt(RunningSequence& s) {
-  batch_.adopted_tokens += s.adopt_cached();
+  s.adopt_cached();
   const int64_t sharers = prompts_left_--;
   if (joins_a_twin(s) || next_block_is_claimed(s)) return;
   if (tokens_left_ <= 0 || (answers_run_ && seconds_left_ <= 0)) return;

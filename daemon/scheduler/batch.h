@@ -27,7 +27,6 @@ struct Batch {
   std::vector<Member> members;  // one a slice
   StepLoad load;
   bool has_prompt = false;
-  int64_t adopted_tokens = 0;  // found in the cache on the way
 };
 
 // `answers` have one token to compute and those proposed to follow it; `prompts` have more, in the

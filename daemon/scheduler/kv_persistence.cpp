@@ -78,13 +78,12 @@ bool KvPersistence::is_read_for_another(const BlockHash& hash, const RunningSequ
   });
 }
 
-int64_t KvPersistence::plan(Sequences running) {
-  int64_t found_in_memory = 0;
+void KvPersistence::plan(Sequences running) {
   auto readings =
       std::ranges::count_if(running, [](const auto& s) { return s->reading().has_value(); });
   for (const auto& s : running) {
     if (!s->restoring() || s->reading()) continue;
-    found_in_memory += s->adopt_cached();
+    s->adopt_cached();
     const auto first = s->kv()->next_names(s->pending(), 1);
     if (first.empty() || !disk_->holds(first.front())) {
       s->set_restoring(false);
@@ -102,7 +101,6 @@ int64_t KvPersistence::plan(Sequences running) {
       ++readings;
     }
   }
-  return found_in_memory;
 }
 
 int64_t KvPersistence::land(Sequences running) {

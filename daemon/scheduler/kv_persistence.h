@@ -37,8 +37,7 @@ class KvPersistence {
   // Gives sequences the blocks that were read for them. Returns how many blocks that were.
   int64_t land(Sequences running);
   // Asks for the next blocks of restoring sequences, and lets those go on for which there are none.
-  // Returns the tokens that they found in memory meanwhile.
-  int64_t plan(Sequences running);
+  void plan(Sequences running);
 
   bool can_write() const { return !backlog_.empty() && disk_->has_room(); }
   // Copies blocks for the disk while its queue has room.

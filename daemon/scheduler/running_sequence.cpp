@@ -40,7 +40,8 @@ RunningSequence::RunningSequence(RequestId id, GenerateRequest request, Generate
       decoder_(model.tokenizer, !request_.show_special),
       stops_(request_.stop),
       tokens_(request_.prompt),
-      salt_(kv_salt(request_.cache_salt, request_.adapters)) {
+      salt_(kv_salt(request_.cache_salt, request_.adapters)),
+      queued_(Clock::now() - request_.waited) {
   if (request_.constraint || request_.free_parts.constrain_calls()) {
     constraint_.emplace(request_.constraint.get(), model.spec.vocab, request_.free_parts,
                         request_.prompt);
@@ -52,39 +53,43 @@ std::span<const int32_t> RunningSequence::pending() const {
   return std::span(tokens_).subspan(stored);
 }
 
-int64_t RunningSequence::start(Pager& pager) {
+void RunningSequence::start(Pager& pager) {
   if (request_.pooling) {
     kv_.emplace(pager);  // private: every token's state is needed, and texts rarely come again
     pooler_.emplace(*request_.pooling);
   } else {
     kv_.emplace(pager, salt_);
   }
-  return adopt_cached();
+  adopt_cached();
 }
 
-int64_t RunningSequence::adopt_cached() {
+void RunningSequence::adopt_cached() {
   const int64_t gained = kv_->adopt(pending());
   if (!answering()) adopted_ += gained;
-  return gained;
 }
 
-int64_t RunningSequence::restore(const std::function<void(BlockId)>& fill) {
+void RunningSequence::restore(const std::function<void(BlockId)>& fill) {
   const int64_t before = kv_->length();
   kv_->restore(pending(), fill);
-  const int64_t gained = kv_->length() - before;
-  if (!answering()) adopted_ += gained;
-  return gained;
+  if (!answering()) adopted_ += kv_->length() - before;
 }
 
 bool RunningSequence::same_tokens(const RunningSequence& other) const {
   return tokens_.size() == other.tokens_.size() && salt_ == other.salt_ && tokens_ == other.tokens_;
 }
 
-int64_t RunningSequence::take_twin(const RunningSequence& other) {
-  const auto gained = static_cast<int64_t>(pending().size());
-  if (!answering()) adopted_ += gained;
+void RunningSequence::take_twin(const RunningSequence& other) {
+  if (!answering()) adopted_ += static_cast<int64_t>(pending().size());
   kv_ = other.kv_->fork();
-  return gained;
+}
+
+int64_t RunningSequence::note_computed(int64_t tokens) {
+  if (answering()) return 0;
+  const int64_t end = kv_->length();
+  const int64_t first_time = std::clamp<int64_t>(end - reached_, 0, tokens);
+  reached_ = std::max(reached_, end);
+  computed_ += first_time;
+  return first_time;
 }
 
 void RunningSequence::release_kv() {
@@ -100,7 +105,7 @@ void RunningSequence::preempt() {
   if (!answering()) adopted_ = 0;
 }
 
-int64_t RunningSequence::shift(Pager& pager) {
+void RunningSequence::shift(Pager& pager) {
   const int32_t keep = request_.shift->keep;
   const int32_t kept = keep < 0 ? prompt_tokens_ : std::min(keep, prompt_tokens_);
   const DroppedTokens dropped = dropped_by_shift(tokens_.size(), static_cast<size_t>(kept));
@@ -109,7 +114,7 @@ int64_t RunningSequence::shift(Pager& pager) {
   tokens_.erase(first, first + static_cast<std::ptrdiff_t>(dropped.count));
   if (speculation_) speculation_->text_was_cut();
   sampler_.go_on_with_next_seed();
-  return start(pager);
+  start(pager);
 }
 
 // Blocks that a preempted prompt finds again are its own work.

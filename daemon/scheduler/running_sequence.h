@@ -62,23 +62,25 @@ class RunningSequence {
 
   KvSequence* kv() { return kv_ ? &*kv_ : nullptr; }
   const KvSequence* kv() const { return kv_ ? &*kv_ : nullptr; }
-  // Takes what is cached of the pending tokens; returns how many of them.
-  int64_t start(Pager& pager);
-  int64_t adopt_cached();
+  // Take what is cached of the pending tokens.
+  void start(Pager& pager);
+  void adopt_cached();
   // What comes next may be on disk, or is on its way from there: no step computes it yet
   // (kv_persistence.h).
   bool restoring() const { return restoring_; }
   void set_restoring(bool restoring) { restoring_ = restoring; }
   std::optional<KvDisk::Reading>& reading() { return reading_; }
-  // Takes the next block of pending tokens, whose keys and values `fill` writes; returns how many
-  // tokens that are.
-  int64_t restore(const std::function<void(BlockId)>& fill);
+  // Takes the next block of pending tokens, whose keys and values `fill` writes.
+  void restore(const std::function<void(BlockId)>& fill);
   // The same tokens under the same salt, with the same adapters.
   bool same_tokens(const RunningSequence& other) const;
   // Shares the KV of a sequence with the same tokens, whose pending ones were just computed.
-  // Returns how many tokens that saved.
-  int64_t take_twin(const RunningSequence& other);
-  void note_computed(int64_t tokens) { computed_ += answering() ? 0 : tokens; }
+  void take_twin(const RunningSequence& other);
+  // A step computed the last `tokens` that are stored. Returns how many of the prompt that was the
+  // first time for: not after it was preempted, or its answer shifted.
+  int64_t note_computed(int64_t tokens);
+  // Of the prompt, those that never had to be computed.
+  int32_t cached_tokens() const;
   // Gives the KV back; what is not cached then is computed again from the tokens when the sequence
   // starts anew. The answer does not change: a row's result does not depend on how its prompt was
   // chunked.
@@ -87,9 +89,8 @@ class RunningSequence {
   bool window_is_full() const { return tokens() == window_; }
   // Drops tokens as its request wants them dropped (context_shift.h) and starts anew with the
   // others, as a preempted sequence does: what follows is what a request with these tokens gets,
-  // but that its constraint, its stop strings and mirostat go on. Returns how many of them are
-  // cached.
-  int64_t shift(Pager& pager);
+  // but that its constraint, its stop strings and mirostat go on.
+  void shift(Pager& pager);
 
   // What its speculation remembers; absent until the scheduler speculates with it.
   std::optional<SequenceSpeculation>& speculation() { return speculation_; }
@@ -102,6 +103,8 @@ class RunningSequence {
   // How many of the last proposal were right.
   int32_t accepted() const { return accepted_; }
 
+  // What its next token must fit; null: anything goes.
+  AnswerConstraint* constraint() { return constraint_ ? &*constraint_ : nullptr; }
   // A draft's choice of the token after `tokens`, by its logits [vocab()].
   int32_t draft(std::span<const float> logits, std::span<const int32_t> tokens);
   size_t vocab() const { return static_cast<size_t>(model_.spec.vocab); }
@@ -121,7 +124,6 @@ class RunningSequence {
   bool is_stop_token(int32_t token) const;
   std::optional<FinishReason> deliver(const SampledToken& sampled);
   void release_kv();
-  int32_t cached_tokens() const;
   void send(std::string text);
 
   RequestId id_;
@@ -147,7 +149,9 @@ class RunningSequence {
   int32_t accepted_ = 0;
   GenerateEvent event_;  // tokens and logprobs that wait for their text
   int32_t generated_ = 0;
-  int64_t adopted_ = 0, computed_ = 0;  // of the prompt: since the last start, and in all
+  int64_t adopted_ = 0;   // of the prompt, since the last start
+  int64_t computed_ = 0;  // of the prompt, each token once
+  int64_t reached_ = 0;   // the farthest token that was computed
   Clock::time_point queued_ = Clock::now();
   std::optional<Clock::time_point> started_, first_token_, deadline_;
   Clock::time_point last_token_;

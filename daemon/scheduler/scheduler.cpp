@@ -12,6 +12,7 @@
 #include "daemon/scheduler/batch.h"
 #include "daemon/scheduler/fair_queue.h"
 #include "daemon/scheduler/kv_persistence.h"
+#include "daemon/scheduler/mask_ahead.h"
 #include "daemon/scheduler/step_engine.h"
 #include "daemon/scheduler/step_record.h"
 
@@ -75,6 +76,7 @@ struct Scheduler::Impl {
   Clock::time_point next_deadline = Clock::time_point::max();
   bool stalled = false;  // all that runs waits for the disk
   std::optional<KvPersistence> persistence;
+  MaskAhead masks;
   std::thread thread;
 
   void run();
@@ -93,6 +95,7 @@ struct Scheduler::Impl {
   KvNeed growth() const;
   void make_room();
   Batch compose();
+  StepLogits compute(const Batch& batch);
   void step();
   void deliver(const Batch& batch, const StepLogits& logits, std::set<RunningSequence*>& done);
   void accept(RunningSequence& s, const StepLogits& logits, int32_t first_row,
@@ -100,6 +103,8 @@ struct Scheduler::Impl {
   void shift(RunningSequence& s);
   void pool(RunningSequence& s, const StepLogits& logits, int32_t first_row, int32_t rows,
             std::set<RunningSequence*>& done);
+  void turn();
+  void give_up(const std::exception& error);
   void publish();
 };
 
@@ -167,6 +172,7 @@ std::vector<SequencePtr> Scheduler::Impl::take_if(
 void Scheduler::Impl::drop_cancelled(const std::set<RequestId>& ids, bool all) {
   const auto dropped =
       take_if([&](const RunningSequence& sequence) { return all || ids.contains(sequence.id()); });
+  counted.cancelled += dropped.size();
   for (const SequencePtr& sequence : dropped) {
     sequence->finish(FinishReason::kCancelled);
     record->ended(*sequence, counted);
@@ -207,13 +213,12 @@ void Scheduler::Impl::admit() {
   while (RunningSequence* next = waiting.best()) {
     bool fits = running.size() < most;
     if (fits) {
-      const int64_t gained = next->start(pager);  // counts the cached blocks as used
+      next->start(pager);  // counts the cached blocks as used
       KvNeed promised = kv_to_come(*next);
       for (const SequencePtr& s : running) promised += kv_to_come(*s);
       // Alone, a sequence may use every block: the context never exceeds the arena.
       fits = running.empty() || promised.within(pager.free());
       if (fits) {
-        counted.prefix_hit_tokens += static_cast<uint64_t>(gained);
         record->placed(*next, counted);
         if (persistence) persistence->started(*next);
         running.push_back(waiting.pop());
@@ -267,7 +272,6 @@ void Scheduler::Impl::make_room() {
 void Scheduler::Impl::land() {
   const int64_t blocks = persistence->land(running);
   counted.kv_blocks_restored += static_cast<uint64_t>(blocks);
-  counted.prefix_hit_tokens += static_cast<uint64_t>(blocks * engine->pager().block_tokens());
 }
 
 Batch Scheduler::Impl::compose() {
@@ -292,13 +296,29 @@ Batch Scheduler::Impl::compose() {
   return compose_batch(answers, prompts, limits, cost);
 }
 
+// The model, and beside it the masks of those who will choose a token.
+StepLogits Scheduler::Impl::compute(const Batch& batch) {
+  std::vector<AnswerConstraint*> constraints;
+  for (size_t i = 0; i < batch.slices.size(); ++i) {
+    if (batch.slices[i].logits == SequenceSlice::Logits::kNone) continue;
+    constraints.push_back(batch.members[i].sequence->constraint());
+    for (RunningSequence* twin : batch.members[i].twins) constraints.push_back(twin->constraint());
+  }
+  struct Ahead {
+    MaskAhead& masks;
+    ~Ahead() { masks.wait(); }  // also when the engine throws
+  } const ahead{masks};
+  masks.begin(std::move(constraints));
+  return engine->step(batch.slices);
+}
+
 void Scheduler::Impl::step() {
   const Batch batch = compose();
   std::set<RunningSequence*> done;
   try {
     const auto began = Clock::now();
     const auto begin = engine->now();
-    const StepLogits logits = engine->step(batch.slices);
+    const StepLogits logits = compute(batch);
     const double taken = seconds_between(begin, engine->now());
     record->computed(batch, began, Clock::now());
     cost.measured(batch.load, batch.has_prompt, taken);
@@ -313,7 +333,6 @@ void Scheduler::Impl::step() {
     }
   }
   ++counted.steps;
-  counted.prefix_hit_tokens += static_cast<uint64_t>(batch.adopted_tokens);
   for (RunningSequence* s : done) {
     record->ended(*s, counted);
     waiting.leave(s->request().client);
@@ -332,9 +351,12 @@ void Scheduler::Impl::deliver(const Batch& batch, const StepLogits& logits,
   for (size_t i = 0; i < batch.slices.size(); ++i) {
     const Batch::Member& member = batch.members[i];
     const auto computed = static_cast<int64_t>(batch.slices[i].tokens.size());
-    member.sequence->note_computed(computed);
+    if (member.prompt) {
+      const int64_t first_time = member.sequence->note_computed(computed);
+      counted.prompt_tokens += static_cast<uint64_t>(first_time);
+      counted.recomputed_tokens += static_cast<uint64_t>(computed - first_time);
+    }
     waiting.charge(member.sequence->request().client, computed);
-    counted.prompt_tokens += member.prompt ? static_cast<uint64_t>(computed) : 0;
     const Logits asked = batch.slices[i].logits;
     if (asked == Logits::kNone) continue;
     if (asked == Logits::kLastState || asked == Logits::kAllStates) {
@@ -346,9 +368,7 @@ void Scheduler::Impl::deliver(const Batch& batch, const StepLogits& logits,
     const int32_t first = row;
     row += 1 + batch.slices[i].proposed;
     // All twins before any is accepted: an answer that is complete gives its KV back.
-    for (RunningSequence* twin : member.twins) {
-      counted.prefix_hit_tokens += static_cast<uint64_t>(twin->take_twin(*member.sequence));
-    }
+    for (RunningSequence* twin : member.twins) twin->take_twin(*member.sequence);
     accept(*member.sequence, logits, first, done);
     for (RunningSequence* twin : member.twins) accept(*twin, logits, first, done);
   }
@@ -366,6 +386,7 @@ void Scheduler::Impl::accept(RunningSequence& s, const StepLogits& logits, int32
     counted.proposed_tokens += static_cast<uint64_t>(proposed);
     counted.accepted_tokens += static_cast<uint64_t>(proposed > 0 ? s.accepted() : 0);
     counted.generated_tokens += static_cast<uint64_t>(s.generated() - before);
+    if (first) counted.prefix_hit_tokens += static_cast<uint64_t>(s.cached_tokens());
     record->accepted(s, begin, s.generated() - before, first, counted);
     if (!over && s.window_is_full()) shift(s);
   } catch (const Error& e) {  // one sequence's sampler: the others go on
@@ -378,7 +399,7 @@ void Scheduler::Impl::accept(RunningSequence& s, const StepLogits& logits, int32
 // that takes more blocks than it gave back, because others share those, make_room() sees to it.
 void Scheduler::Impl::shift(RunningSequence& s) {
   const int64_t before = s.tokens();
-  counted.prefix_hit_tokens += static_cast<uint64_t>(s.shift(engine->pager()));
+  s.shift(engine->pager());
   ++counted.context_shifts;
   record->shifted(s, before - s.tokens());
   spdlog::info("request id={} shifted: {} of {} tokens dropped, the answer has {}",
@@ -392,7 +413,7 @@ void Scheduler::Impl::pool(RunningSequence& s, const StepLogits& logits, int32_t
   const auto state = [&](int32_t i) { return logits.state(first_row + i); };
   if (!s.pool(rows, state)) return;
   done.insert(&s);
-  record->accepted(s, begin, 0, true, counted);
+  record->accepted(s, begin, 0, false, counted);
 }
 
 // Shows what happened since the last call to other threads.
@@ -409,18 +430,37 @@ void Scheduler::Impl::publish() {
   if (const KernelTimes* kernels = engine->kernel_times()) stats.kernels = *kernels;
 }
 
+void Scheduler::Impl::turn() {
+  drop_late();
+  if (persistence) land();
+  make_room();
+  admit();
+  if (persistence) persistence->plan(running);
+  stalled = std::ranges::all_of(running, [](const SequencePtr& s) { return s->restoring(); });
+  if (!stalled) step();
+  if (persistence) persistence->write_some();
+}
+
+// What failed belongs to no sequence that could be named, so all that run end, and the next turn
+// begins with a clean slate. Where none runs, those that wait end: the same would fail again.
+void Scheduler::Impl::give_up(const std::exception& error) {
+  const auto* known = dynamic_cast<const Error*>(&error);
+  const bool none_runs = running.empty();
+  const auto ended = take_if([&](const RunningSequence& s) { return none_runs || s.kv(); });
+  spdlog::error("a step failed, and {} requests with it: {}", ended.size(), error.what());
+  for (const SequencePtr& sequence : ended) {
+    sequence->fail(error.what(), known ? known->code() : ErrorCode::kInternal);
+    record->ended(*sequence, counted);
+  }
+}
+
 void Scheduler::Impl::run() {
   while (take_orders()) {
-    drop_late();
-    if (persistence) land();
-    make_room();
-    admit();
-    if (persistence) {
-      counted.prefix_hit_tokens += static_cast<uint64_t>(persistence->plan(running));
+    try {
+      turn();
+    } catch (const std::exception& error) {
+      give_up(error);
     }
-    stalled = std::ranges::all_of(running, [](const SequencePtr& s) { return s->restoring(); });
-    if (!stalled) step();
-    if (persistence) persistence->write_some();
     record->flush();
     publish();
   }

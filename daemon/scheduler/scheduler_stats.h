@@ -41,8 +41,9 @@ struct SchedulerStats {
   int64_t kv_disk_blocks = 0, kv_disk_bytes = 0;  // kept on disk
   // Since the model was loaded.
   uint64_t steps = 0, requests = 0;
-  uint64_t prompt_tokens = 0;      // computed, those of preempted and shifted sequences again
-  uint64_t prefix_hit_tokens = 0;  // not computed, because their KV was found
+  // Of prompts, each token once: computed, and not computed because its KV was found.
+  uint64_t prompt_tokens = 0, prefix_hit_tokens = 0;
+  uint64_t recomputed_tokens = 0;  // of preempted and shifted sequences
   uint64_t generated_tokens = 0;
   uint64_t proposed_tokens = 0;      // computed before it was known whether they are right
   uint64_t accepted_tokens = 0;      // of those: they were
@@ -51,7 +52,7 @@ struct SchedulerStats {
   uint64_t kv_blocks_restored = 0;   // read back, and not computed
   uint64_t kv_blocks_dropped = 0;    // not written: the disk was too slow, or failed
   uint64_t kv_blocks_damaged = 0;    // on disk
-  uint64_t preemptions = 0, timeouts = 0;
+  uint64_t preemptions = 0, timeouts = 0, cancelled = 0;
   uint64_t context_shifts = 0;  // of answers that filled the window and went on
   DurationHistogram step_seconds;
   DurationHistogram queue_seconds;        // from a request's arrival until it gets its place
@@ -67,6 +68,7 @@ struct SchedulerStats {
     requests += more.requests;
     prompt_tokens += more.prompt_tokens;
     prefix_hit_tokens += more.prefix_hit_tokens;
+    recomputed_tokens += more.recomputed_tokens;
     generated_tokens += more.generated_tokens;
     proposed_tokens += more.proposed_tokens;
     accepted_tokens += more.accepted_tokens;
@@ -74,6 +76,7 @@ struct SchedulerStats {
     kv_blocks_restored += more.kv_blocks_restored;
     preemptions += more.preemptions;
     timeouts += more.timeouts;
+    cancelled += more.cancelled;
     context_shifts += more.context_shifts;
     step_seconds.add(more.step_seconds);
     queue_seconds.add(more.queue_seconds);

@@ -47,6 +47,8 @@ class AnswerConstraint {
   // The tokens that may come next, [(vocab + 31) / 32] words, valid until the next call; empty when
   // every token may. Throws as ConstraintMatcher::mask.
   std::span<const uint32_t> mask();
+  // mask() costs nothing: it was computed since the last token.
+  bool has_mask() const { return mask_is_current_; }
   // What stands for the token that was chosen: reasoning that would end the answer, which is still
   // owed, closes instead.
   int32_t instead_of(int32_t token) const;

@@ -238,8 +238,9 @@ TEST(ContextShift, UsageAndCountersCountTheWholeAnswer) {
   EXPECT_EQ(stats.generated_tokens, 100u);
   EXPECT_EQ(stats.preemptions, 0u);
   // Each time 42 tokens are left, of which a block is found and the others are read again.
-  EXPECT_EQ(stats.prefix_hit_tokens, 3u * 16);
-  EXPECT_EQ(stats.prompt_tokens, 30u + 3 * 26);
+  EXPECT_EQ(stats.prefix_hit_tokens, 0u);
+  EXPECT_EQ(stats.prompt_tokens, 30u);
+  EXPECT_EQ(stats.recomputed_tokens, 3u * 26);
 }
 
 TEST(ContextShift, AnAnswerWithoutALimitEndsAfterTenWindows) {

@@ -164,7 +164,9 @@ TEST(PrefixReuse, APreemptedAnswerGoesOnFromItsBlocks) {
   EXPECT_EQ(second.tokens(), expected_tokens(b, 200, 400, true));
   wait_for_free_blocks(scheduler);
   EXPECT_GE(scheduler.stats().preemptions, 1u);
-  EXPECT_GT(scheduler.stats().prefix_hit_tokens, 0u);
+  EXPECT_EQ(scheduler.stats().prompt_tokens, 200u);
+  EXPECT_EQ(scheduler.stats().prefix_hit_tokens, 0u);
+  EXPECT_LT(scheduler.stats().recomputed_tokens, 100u);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -197,6 +198,43 @@ TEST(Scheduler, AnEngineThatThrowsFailsItsStepAndNoMore) {
   scheduler.submit(r, second.callback());
   EXPECT_EQ(second.wait().reason, FinishReason::kLength);
   EXPECT_EQ(second.tokens().size(), 30u);
+}
+
+class EngineWithABadClock : public HashEngine {
+ public:
+  EngineWithABadClock(HashEngineOptions options, std::atomic<bool>& fails)
+      : HashEngine(std::move(options)), fails_(fails) {}
+  std::chrono::steady_clock::time_point now() const override {
+    if (fails_.exchange(false)) throw Error(ErrorCode::kInternal, "the clock stopped");
+    return HashEngine::now();
+  }
+
+ private:
+  std::atomic<bool>& fails_;
+};
+
+TEST(Scheduler, WhatThrowsBetweenStepsEndsWhoRunsAndNotTheThread) {
+  std::mt19937 random(6);
+  std::atomic<bool> fails = false;
+  Gate gate;
+  auto engine =
+      std::make_unique<EngineWithABadClock>(HashEngineOptions{.before_step = gate.hook()}, fails);
+  Scheduler scheduler(std::unique_ptr<StepEngine>(std::move(engine)), {.max_sequences = 2});
+  Answer runs, waits, later;
+  const Ids prompt = random_prompt(random, 20);
+  // When the first answer ends, the scheduler asks for the time, outside a step.
+  scheduler.submit(greedy_request(prompt, 2), [&](GenerateEvent&& event) { fails = event.final; });
+  scheduler.submit(greedy_request(random_prompt(random, 30), 50), runs.callback());
+  scheduler.submit(greedy_request(prompt, 5), waits.callback());
+  gate.open();
+  EXPECT_EQ(runs.wait().reason, FinishReason::kError);
+  EXPECT_EQ(runs.wait().error, "the clock stopped");
+  EXPECT_EQ(waits.wait().reason, FinishReason::kLength);
+  scheduler.submit(greedy_request(prompt, 5), later.callback());
+  later.wait();
+  EXPECT_EQ(later.tokens(), waits.tokens());
+  EXPECT_EQ(later.tokens(), expected_tokens(prompt, 5, 400, false));
+  wait_for_free_blocks(scheduler);
 }
 
 TEST(Scheduler, DrainsAndCancelsWhatTakesTooLong) {

@@ -34,6 +34,7 @@ const LONGEST_TOKEN: usize = 1000;
 /// A vocabulary as grammars see it: a trie of every token's bytes, built once a model.
 pub struct GrammarVocab {
     factory: ParserFactory,
+    size: i32,
 }
 
 struct Vocabulary {
@@ -79,7 +80,7 @@ impl GrammarVocab {
         let mut factory = factory.map_err(|e| TextError::internal(one_line(&e.to_string())))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Self { factory })
+        Ok(Self { factory, size })
     }
 
     /// Compiles a grammar. `lenient`: keywords of a JSON schema that cannot be enforced are ignored
@@ -97,6 +98,7 @@ impl GrammarVocab {
         let parser = parser.map_err(|e| TextError::invalid(one_line(&e.to_string())))?;
         Ok(GrammarState {
             matcher: Matcher::new(Ok(parser)),
+            vocab_size: self.size,
         })
     }
 }
@@ -148,6 +150,7 @@ fn one_line(message: &str) -> String {
 #[derive(Clone)]
 pub struct GrammarState {
     matcher: Matcher,
+    vocab_size: i32,
 }
 
 impl GrammarState {
@@ -168,7 +171,13 @@ impl GrammarState {
 
     /// How many of `ids`, one after the other, the grammar would take.
     pub fn count_valid(&mut self, ids: &[i32]) -> Result<usize> {
-        let ids: Vec<TokenId> = ids.iter().map(|id| *id as TokenId).collect();
+        // A model may have more tokens than its tokenizer; asking for those is an error, and no text.
+        let known = 0..self.vocab_size;
+        let ids: Vec<TokenId> = ids
+            .iter()
+            .take_while(|id| known.contains(*id))
+            .map(|id| *id as TokenId)
+            .collect();
         self.matcher.validate_tokens(&ids).map_err(failed)
     }
 

@@ -174,6 +174,9 @@ TEST(Constraint, ValidationLeavesTheStateAsItWas) {
   EXPECT_EQ(matcher.count_valid(ids), ids.size());
   EXPECT_LT(matcher.count_valid(wrong), wrong.size());
   EXPECT_EQ(mask_of(matcher), before);
+  // Models may have more tokens than their tokenizer, and propose them.
+  EXPECT_EQ(matcher.count_valid(Ids{ids[0], demo_tokenizer()->vocab_size() + 100, ids[1]}), 1u);
+  EXPECT_EQ(matcher.count_valid(Ids{-1}), 0u);
   for (const int32_t id : ids) matcher.accept(id);
 }
 
