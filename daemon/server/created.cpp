@@ -102,10 +102,11 @@ void keep_created(Services& services, const CreatedModel& model) {
   services.models.unload(model.name);
 }
 
-void erase_created(Services& services, const std::string& name) {
+void erase_created(Services& services, const std::string& asked) {
+  const ModelEntry entry = services.models.find(asked);
+  const std::string& name = entry.name;
   const auto model = services.created.find(name);
   if (!model) {
-    const ModelEntry entry = services.models.find(name);
     throw RequestError({403,
                         "\"" + entry.name +
                             "\" is a file in a model folder, which belongs to you: "

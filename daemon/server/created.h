@@ -27,6 +27,6 @@ void keep_created(Services& services, const CreatedModel& model);
 
 // Forgets the model and removes what was uploaded for it alone. Throws Error{kNotFound}, and
 // RequestError for a model file: that belongs to the user.
-void erase_created(Services& services, const std::string& name);
+void erase_created(Services& services, const std::string& asked);
 
 }  // namespace mlxr

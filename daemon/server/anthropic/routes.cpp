@@ -16,8 +16,9 @@ namespace {
 // catalogue has no such model they all mean the default one, so that nothing is loaded twice.
 std::string served_name(const Services& services, const std::string& name) {
   const std::vector<ModelEntry> entries = services.models.list();
-  const bool known = std::any_of(entries.begin(), entries.end(),
-                                 [&](const ModelEntry& entry) { return entry.name == name; });
+  const bool known = std::any_of(entries.begin(), entries.end(), [&](const ModelEntry& entry) {
+    return entry.name == untagged(name);
+  });
   return name.starts_with("claude-") && !known ? "" : name;
 }
 

@@ -205,7 +205,7 @@ Json ps_body(Services& services) {
 }
 
 Json show_body(Services& services, const std::string& name) {
-  const ModelEntry entry = services.models.find(plain_name(name));
+  const ModelEntry entry = services.models.find(name);
   const ModelSettings settings = services.settings.find(entry.name);
   const std::shared_ptr<const Model> model = open_model(entry);
   const std::string parameters = parameters_text(with_overrides(model->default_sampling, settings));

@@ -79,7 +79,7 @@ void read_shared(const Fields& fields, ChatRequest& request, Json& body) {
   read_model(fields);
   translate_options(fields, body);
   openai::copy_scheduling(fields, body);
-  body["model"] = plain_name(read_model(fields));
+  body["model"] = read_model(fields);
   request.keep_alive = read_keep_alive(fields);
   if (const auto truncate = fields.boolean("truncate")) {
     body["truncation"] = *truncate ? "auto" : "disabled";
@@ -129,11 +129,6 @@ openai::ChatRequest to_normal_form(Json body, bool loads_only) {
 }
 
 }  // namespace
-
-std::string plain_name(const std::string& name) {
-  constexpr std::string_view kLatest = ":latest";
-  return name.ends_with(kLatest) ? name.substr(0, name.size() - kLatest.size()) : name;
-}
 
 std::string read_model(const Fields& fields) {
   for (const char* name : {"model", "name"}) {

@@ -131,8 +131,6 @@ TEST(OllamaRequest, KeepAliveIsSecondsOrADuration) {
 }
 
 TEST(OllamaRequest, NamesAndLoads) {
-  EXPECT_EQ(ollama::plain_name("a:latest"), "a");
-  EXPECT_EQ(ollama::plain_name("a:7b"), "a:7b");
   EXPECT_TRUE(ollama::read_chat_request(R"({"model":"m","messages":[]})").loads_only);
   EXPECT_TRUE(ollama::read_generate_request(R"({"model":"m"})").base.loads_only);
   EXPECT_FALSE(ollama::read_generate_request(R"({"model":"m","suffix":"x"})").base.loads_only);
