@@ -19,6 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// The version of Ollama whose API this is: what later ones added is not all here.
+constexpr const char* kApiLevel = "0.12.6";
+
 Task<void> send(Exchange& exchange, Json body) {
   Response response;
   response.body = to_text(body);
@@ -196,7 +199,10 @@ Task<void> show(Services& services, Exchange& exchange) {
   co_await send(exchange, std::move(body));
 }
 
-Json version_body(const Services& services) { return {{"version", services.version}}; }
+// Clients take "version" for Ollama's and refuse one that they think too old for what they use.
+Json version_body(const Services& services) {
+  return {{"version", kApiLevel}, {"mlxr", services.version}};
+}
 
 Task<void> version(Services& services, Exchange& exchange) {
   co_await send(exchange, version_body(services));
