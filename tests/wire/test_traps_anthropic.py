@@ -140,8 +140,9 @@ def test_thinking_is_streamed_and_signed_before_the_text(http, thinking):
     assert joined(text, "text_delta", "text") == said[1]["text"] != ""
 
 
-def test_no_thinking_is_streamed_where_it_is_disabled(http):
-    (block,) = blocks_of(stream(http, thinking={"type": "disabled"}, **THINK))
+@pytest.mark.parametrize("fields", [{}, {"thinking": None}, {"thinking": {"type": "disabled"}}])
+def test_no_thinking_is_streamed_where_nobody_asks_for_it(http, fields):
+    (block,) = blocks_of(stream(http, **fields, **THINK))
     assert block["start"]["type"] == "text"
     assert {delta["type"] for delta in block["deltas"]} == {"text_delta"}
     assert "<think>" not in joined(block, "text_delta", "text")

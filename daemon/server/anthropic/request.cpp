@@ -1,8 +1,11 @@
 #include "daemon/server/anthropic/request.h"
 
+#include <algorithm>
+#include <array>
 #include <limits>
 
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/openai/effort.h"
 
 namespace mlxr::anthropic {
 namespace {
@@ -225,12 +228,11 @@ void translate_tool_choice(const Fields& fields, Json& body) {
   }
 }
 
+// Who does not ask for thoughts gets none: clients take the first block for the text.
 void translate_thinking(const Fields& fields, MessagesRequest& request, Json& body) {
   const Json* thinking = fields.object("thinking");
-  if (thinking == nullptr) {
-    return;
-  }
-  const std::string type = required_text(Fields(*thinking, "thinking."), "type");
+  const std::string type =
+      thinking == nullptr ? "disabled" : required_text(Fields(*thinking, "thinking."), "type");
   if (type != "enabled" && type != "disabled" && type != "adaptive") {
     throw bad_field(
         "thinking.type",
@@ -241,10 +243,28 @@ void translate_thinking(const Fields& fields, MessagesRequest& request, Json& bo
                                   {"thinking", request.show_thinking}};
 }
 
+// How hard to think where thinking is on, and where it cannot be turned off.
+void translate_effort(const Fields& fields, Json& body) {
+  const Json* config = fields.object("output_config");
+  const auto effort =
+      config == nullptr ? std::nullopt : Fields(*config, "output_config.").string("effort");
+  if (!effort) {
+    return;
+  }
+  static constexpr std::array<std::string_view, 5> kEfforts{"low", "medium", "high", "xhigh",
+                                                            "max"};
+  if (std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
+    throw bad_field("output_config.effort",
+                    "\"output_config.effort\" must be low, medium, high, xhigh or max, not \"" +
+                        *effort + "\"");
+  }
+  body["chat_template_kwargs"]["reasoning_effort"] = openai::template_effort(*effort);
+}
+
 void translate_format(const Fields& fields, Json& body) {
   const Json* config = fields.object("output_config");
-  const Json* format =
-      config == nullptr ? fields.object("output_format") : Fields(*config).object("format");
+  const Json* format = config == nullptr ? fields.object("output_format")
+                                         : Fields(*config, "output_config.").object("format");
   if (format == nullptr) {
     return;
   }
@@ -288,6 +308,7 @@ MessagesRequest read_messages_request(const std::string& text, bool counting) {
   translate_tools(fields, body);
   translate_tool_choice(fields, body);
   translate_thinking(fields, request, body);
+  translate_effort(fields, body);
   translate_format(fields, body);
   request.chat = openai::to_chat_request(std::move(body));
   return request;

@@ -36,7 +36,8 @@ constexpr const char* kRequest = R"({
     "required": ["type"]},
   "thinking": {"type": "object", "properties": {"type": {"enum": ["enabled", "disabled", "adaptive"]}},
     "required": ["type"]},
-  "output_config": {"type": "object", "properties": {"format": {}}},
+  "output_config": {"type": "object", "properties": {"format": {},
+    "effort": {"enum": ["low", "medium", "high", "xhigh", "max", null]}}},
   "output_format": {},
   "stream": {"type": "boolean"}})";
 

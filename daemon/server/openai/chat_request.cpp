@@ -5,6 +5,7 @@
 
 #include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/openai/effort.h"
 
 namespace mlxr::openai {
 namespace {
@@ -217,6 +218,9 @@ ChatRequest checked(Json body) {
   request.parallel_calls = fields.boolean("parallel_tool_calls").value_or(true);
   if (const Json* variables = fields.object("chat_template_kwargs")) {
     request.template_variables = *variables;
+  }
+  if (const auto effort = fields.string("reasoning_effort")) {
+    apply_effort(*effort, "reasoning_effort", request.template_variables);
   }
   request.n_logprobs = read_logprobs(fields);
   request.truncate = read_truncation(fields);

@@ -7,6 +7,7 @@
 
 #include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/openai/effort.h"
 #include "daemon/server/openai/response_items.h"
 
 namespace mlxr::openai {
@@ -174,21 +175,7 @@ void translate_effort(const Fields& fields, Json& body) {
   if (!effort) {
     return;
   }
-  static constexpr std::array<std::string_view, 6> kEfforts{"none",   "minimal", "low",
-                                                            "medium", "high",    "xhigh"};
-  if (std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
-    wrong("reasoning.effort",
-          "must be none, minimal, low, medium, high or xhigh, not \"" + *effort + "\"");
-  }
-  const bool thinks = *effort != "none";
-  Json& kwargs = body["chat_template_kwargs"];
-  kwargs["enable_thinking"] = thinks;
-  kwargs["thinking"] = thinks;
-  if (thinks) {
-    kwargs["reasoning_effort"] = *effort == "minimal" ? "low"
-                                 : *effort == "xhigh" ? "high"
-                                                      : *effort;
-  }
+  apply_effort(*effort, "reasoning.effort", body["chat_template_kwargs"]);
 }
 
 Json read_metadata(const Fields& fields) {

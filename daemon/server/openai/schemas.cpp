@@ -1,6 +1,7 @@
 #include "daemon/server/openai/schemas.h"
 
 #include "daemon/server/embedding.h"
+#include "daemon/server/openai/effort.h"
 #include "daemon/server/openai/request_options.h"
 #include "daemon/server/schema.h"
 
@@ -56,6 +57,7 @@ Json chat_request() {
                                {"messages"});
   schema["properties"]["messages"]["items"]["anyOf"] = messages();
   schema["properties"]["top_logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
+  schema["properties"]["reasoning_effort"] = effort_schema();
   return extended(std::move(schema), options_schema());
 }
 
@@ -123,8 +125,7 @@ constexpr const char* kResponseRequest = R"({
   "text": {"type": "object", "properties": {"format": {"type": ["object", "null"], "properties": {
     "type": {"enum": ["text", "json_object", "json_schema"]}, "name": {"type": "string"},
     "schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}}}}},
-  "reasoning": {"type": "object", "properties": {
-    "effort": {"enum": ["none", "minimal", "low", "medium", "high", "xhigh", null]}}},
+  "reasoning": {"type": "object", "properties": {"effort": {}}},
   "include": {"type": "array", "items": {"type": "string"}},
   "truncation": {"enum": ["auto", "disabled", null]},
   "chat_template_kwargs": {"type": "object"},
@@ -137,6 +138,7 @@ Json response_request() {
   Json schema = request_schema(kResponseRequest, {"input"});
   Json& properties = schema["properties"];
   const Json shared = options_schema()["properties"];
+  properties["reasoning"]["properties"]["effort"] = effort_schema();
   properties["max_output_tokens"] = shared["max_tokens"];
   properties["top_logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
   for (const char* name :
