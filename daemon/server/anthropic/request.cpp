@@ -167,6 +167,17 @@ void add_message(const Json& source, const std::string& path, Json& messages) {
   messages.push_back(std::move(message));
 }
 
+// A last message of the assistant's is what its answer begins with. This sentence is Anthropic's.
+void check_beginning(const Json& last) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const std::string& text = last["content"].get_ref<const std::string&>();
+  if (last["role"] == "assistant" && !last.contains("tool_calls") && !text.empty() &&
+      kSpace.find(text.back()) != std::string_view::npos) {
+    throw bad_field("messages",
+                    "messages: final assistant content cannot end with trailing whitespace");
+  }
+}
+
 Json read_messages(const Fields& fields) {
   const Json* given = fields.array("messages");
   if (given == nullptr || given->empty()) {
@@ -177,6 +188,7 @@ Json read_messages(const Fields& fields) {
   for (size_t i = 0; i < given->size(); ++i) {
     add_message(object_at(*given, i, at("messages", i)), at("messages", i), messages);
   }
+  check_beginning(messages.back());
   return messages;
 }
 

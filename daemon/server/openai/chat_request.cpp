@@ -207,6 +207,32 @@ std::optional<bool> read_truncation(const Fields& fields) {
   return truncation ? std::optional(*truncation == "auto") : std::nullopt;
 }
 
+// A last message of the assistant's is what its answer begins with, as in llama-server; vLLM's
+// fields say otherwise.
+PromptEnd read_end(const Fields& fields, const Json& messages) {
+  const Json& last = messages.back();
+  const bool open = last["role"] == "assistant" && last.value("tool_calls", Json()).empty();
+  const auto goes_on = fields.boolean("continue_final_message");
+  const auto new_turn = fields.boolean("add_generation_prompt");
+  if (goes_on.value_or(false)) {
+    if (new_turn.value_or(false)) {
+      throw bad_field("add_generation_prompt",
+                      "\"add_generation_prompt\" and \"continue_final_message\" cannot both be "
+                      "true");
+    }
+    if (!open) {
+      throw bad_field("continue_final_message",
+                      "\"continue_final_message\" needs a last message of the assistant's, "
+                      "without tool calls");
+    }
+    return PromptEnd::kLastMessage;
+  }
+  if (open && !goes_on && !new_turn.value_or(false)) {
+    return PromptEnd::kLastMessage;
+  }
+  return new_turn.value_or(true) ? PromptEnd::kNewTurn : PromptEnd::kNothing;
+}
+
 ChatRequest checked(Json body) {
   ChatRequest request;
   request.body = std::move(body);

@@ -53,10 +53,9 @@ bool is_set(const Json& value) {
 
 void refuse_what_is_never_served(const Fields& fields) {
   const FieldLog::Pause pause;
-  for (const char* name :
-       {"audio", "functions", "function_call", "web_search_options", "prediction", "min_tokens",
-        "stop_token_ids", "bad_words", "allowed_token_ids", "use_beam_search", "prompt_logprobs",
-        "continue_final_message", "images"}) {
+  for (const char* name : {"audio", "functions", "function_call", "web_search_options",
+                           "prediction", "min_tokens", "stop_token_ids", "bad_words",
+                           "allowed_token_ids", "use_beam_search", "prompt_logprobs", "images"}) {
     const Json* value = fields.value(name);
     if (value != nullptr && is_set(*value) && *value != Json(0)) {
       refuse_unsupported(name, "; leave it out");

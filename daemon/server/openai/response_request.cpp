@@ -256,6 +256,7 @@ Json chat_body(const Fields& fields, const Json& conversation, bool with_logprob
   translate_tool_choice(fields, body);
   translate_format(fields, body);
   translate_effort(fields, body);
+  body["continue_final_message"] = false;  // a message among the items is complete
   body["messages"] = messages_of_items(fields.string("instructions").value_or(""), conversation);
   return body;
 }

@@ -52,6 +52,8 @@ Json chat_request() {
         "required": ["function"]}]},
     "parallel_tool_calls": {"type": "boolean"},
     "chat_template_kwargs": {"type": "object"},
+    "continue_final_message": {"type": "boolean"},
+    "add_generation_prompt": {"type": "boolean"},
     "truncation": {"enum": ["auto", "disabled", null]},
     "logprobs": {"type": "boolean"}})",
                                {"messages"});
