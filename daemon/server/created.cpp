@@ -73,7 +73,7 @@ openai::CompletionRequest with_created(const Services& services, const std::stri
     return request;
   }
   add_missing(defaults_of(*created), request.body);
-  return openai::read_completion_request(to_text(request.body));
+  return openai::to_completion_request(std::move(request.body));
 }
 
 ModelSettings with_created(ModelSettings settings, const CreatedModel& model) {

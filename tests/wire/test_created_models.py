@@ -175,7 +175,7 @@ def test_refusals(client, own):
     assert "convert" in refused(400, client.create, model="x", from_=MODEL, quantize="q4_K_M")
     assert "wings" in refused(400, client.create, model="x", from_=MODEL, parameters={"wings": 2})
     assert "temperature" in refused(
-        400, client.create, model="x", from_=MODEL, parameters={"temperature": 9}
+        400, client.create, model="x", from_=MODEL, parameters={"temperature": 900}
     )
     assert "name" in refused(400, client.create, model="../x", from_=MODEL)
     assert "not here" in refused(

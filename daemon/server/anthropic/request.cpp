@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/openai/effort.h"
 
@@ -307,6 +308,12 @@ void translate_options(const Fields& fields, bool counting, Json& body) {
   }
 }
 
+// Of the translated body, which has no other sampling than Anthropic's.
+void check_ranges(const Json& body) {
+  const FieldLog::Pause pause;
+  openai::check_ranges(Fields(body));
+}
+
 }  // namespace
 
 MessagesRequest read_messages_request(const std::string& text, bool counting) {
@@ -315,6 +322,7 @@ MessagesRequest read_messages_request(const std::string& text, bool counting) {
   MessagesRequest request;
   Json body;
   translate_options(fields, counting, body);
+  check_ranges(body);
   openai::copy_scheduling(fields, body);
   body["messages"] = read_messages(fields);
   translate_tools(fields, body);

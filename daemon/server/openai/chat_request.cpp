@@ -260,6 +260,10 @@ ChatRequest to_chat_request(Json body) {
   return checked(std::move(body));
 }
 
-ChatRequest read_chat_request(const std::string& body) { return checked(parse_json_object(body)); }
+ChatRequest read_chat_request(const std::string& text) {
+  Json body = parse_json_object(text);
+  check_ranges(Fields(body));
+  return checked(std::move(body));
+}
 
 }  // namespace mlxr::openai

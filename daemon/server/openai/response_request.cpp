@@ -267,6 +267,7 @@ ResponseRequest read_response_request(const std::string& text, const EarlierItem
   const Json source = parse_json_object(text);
   const Fields fields(source);
   refuse_what_is_not_served(fields);
+  check_ranges(fields);
   ResponseRequest request;
   const Json* input = fields.value("input");
   if (input == nullptr) {

@@ -106,7 +106,7 @@ TEST(AnthropicRequest, ShiftsWhereItIsTold) {
 TEST(OllamaRequest, RefusesOptionsByName) {
   for (const auto& [options, name] : std::vector<std::pair<std::string, std::string>>{
            {R"({"tfs_z":0.5})", "options.tfs_z"},
-           {R"({"penalize_newline":false})", "options.penalize_newline"},
+           {R"({"penalize_newline":1})", "options.penalize_newline"},
            {R"({"num_ctx":"big"})", "options.num_ctx"},
            {R"({"wings":2})", "options.wings"}}) {
     EXPECT_EQ(refused([&, &text = options] { ollama_chat(",\"options\":" + text); }), name);
