@@ -37,7 +37,8 @@ Task<void> messages(Services& services, Exchange& exchange) {
                         co_await services.acquire(exchange, request.chat.options, stream));
   exchange.record.model = generation.model().name();
   AnswerOptions options{request.chat.options.stream, 1, {}};
-  FormatOptions format_options{generation.model().name(), 0, request.show_thinking};
+  FormatOptions format_options{generation.model().name(), 0, request.show_thinking,
+                               exchange.record.id};
   co_await services.run_on(services.work, [&] {
     request.chat = with_created(services, generation.model().name(), std::move(request.chat));
     const ChatPrompt prompt =
