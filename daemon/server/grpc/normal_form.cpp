@@ -64,6 +64,9 @@ Json to_json(const v1::Tool& tool, const std::string& path) {
   if (!tool.parameters().empty()) {
     function["parameters"] = parse_field(tool.parameters(), path + ".parameters");
   }
+  if (tool.has_strict()) {
+    function["strict"] = tool.strict();
+  }
   return {{"type", "function"}, {"function", std::move(function)}};
 }
 

@@ -93,28 +93,20 @@ void translate_tools(const Fields& fields, Json& body) {
   }
 }
 
-// {"type": "allowed_tools", "mode", "tools": [{"type": "function", "name"}]}: the others are
-// hidden.
-void allow_tools(const Fields& choice, Json& body) {
-  const Json* allowed = choice.array("tools");
-  std::set<std::string> names;
-  for (size_t i = 0; allowed != nullptr && i < allowed->size(); ++i) {
+// {"type": "allowed_tools", "mode", "tools": [{"type": "function", "name"}]}
+Json allowed_tools(const Fields& choice) {
+  const Json* tools = choice.array("tools");
+  Json allowed{{"mode", choice.string("mode").value_or("auto")}, {"tools", Json::array()}};
+  for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
     const std::string path = choice.path("tools[") + std::to_string(i) + "]";
-    const Json& tool = (*allowed)[i];
+    const Json& tool = (*tools)[i];
     const auto name = tool.is_object() ? Fields(tool, path + ".").string("name") : std::nullopt;
     if (!name) {
       wrong(path, "must be {\"type\": \"function\", \"name\": ...}");
     }
-    names.insert(*name);
+    allowed["tools"].push_back({{"type", "function"}, {"function", {{"name", *name}}}});
   }
-  Json kept = Json::array();
-  for (const Json& tool : body.value("tools", Json::array())) {
-    if (names.contains(tool["function"]["name"].get<std::string>())) {
-      kept.push_back(tool);
-    }
-  }
-  body["tools"] = std::move(kept);
-  body["tool_choice"] = choice.string("mode").value_or("auto");
+  return {{"type", "allowed_tools"}, {"allowed_tools", std::move(allowed)}};
 }
 
 void translate_tool_choice(const Fields& fields, Json& body) {
@@ -132,7 +124,7 @@ void translate_tool_choice(const Fields& fields, Json& body) {
     body["tool_choice"] = {{"type", "function"},
                            {"function", {{"name", inner.string("name").value_or("")}}}};
   } else if (type == "allowed_tools") {
-    allow_tools(inner, body);
+    body["tool_choice"] = allowed_tools(inner);
   } else {
     wrong("tool_choice.type", "must be function or allowed_tools, not \"" + type + "\"",
           kUnsupported);
@@ -163,7 +155,6 @@ void translate_format(const Fields& fields, Json& body) {
   }
 }
 
-// Templates of different families listen to different names.
 void translate_effort(const Fields& fields, Json& body) {
   const Json* variables = fields.object("chat_template_kwargs");
   if (variables != nullptr) {

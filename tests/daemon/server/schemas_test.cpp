@@ -38,7 +38,10 @@ const std::vector<Reader>& readers() {
             kTools + R"(,"tool_choice":{"function":{"name":"f"}},"response_format":
             {"type":"json_schema","json_schema":{"schema":{}}}})",
         R"({"messages":[{"role":"user","content":[{"type":"refusal","refusal":"a"}]}],
-            "structured_outputs":{}})"}},
+            "structured_outputs":{}})",
+        std::string(R"({"messages":[{"role":"user","content":"a"}],)") + kTools +
+            R"(,"tool_choice":{"type":"allowed_tools",
+                "allowed_tools":{"tools":[{"function":{"name":"f"}}]}}})"}},
       {"CompletionRequest",
        [](const std::string& body) { openai::read_completion_request(body); },
        {R"({"prompt":"a","lora":[{"id":0}]})"}},
