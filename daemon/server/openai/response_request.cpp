@@ -223,6 +223,22 @@ Json shown_fields(const Fields& fields) {
   return shown;
 }
 
+// A result is of a call that came before it. The sentence is OpenAI's.
+void check_results(const Json& conversation) {
+  std::set<std::string> called;
+  for (const Json& item : conversation) {
+    if (item["type"] == "function_call") {
+      called.insert(item["call_id"].get<std::string>());
+    } else if (item["type"] == "function_call_output") {
+      const std::string id = item["call_id"].get<std::string>();
+      if (!called.contains(id)) {
+        throw bad_field("input",
+                        "No tool call found for function call output with call_id " + id + ".");
+      }
+    }
+  }
+}
+
 Json read_conversation(const Fields& fields, const EarlierItems& earlier) {
   const auto previous = fields.string("previous_response_id");
   Json items = previous ? earlier(*previous) : Json::array();
@@ -271,6 +287,7 @@ ResponseRequest read_response_request(const std::string& text, const EarlierItem
   if (request.conversation.empty()) {
     wrong("input", "must have at least one item");
   }
+  check_results(request.conversation);
   request.store = fields.boolean("store").value_or(true);
   request.with_logprobs = wants_logprobs(fields);
   request.shown = shown_fields(fields);

@@ -2,6 +2,7 @@
 
 #include "daemon/server/embedding.h"
 #include "daemon/server/openai/effort.h"
+#include "daemon/server/openai/input_items.h"
 #include "daemon/server/openai/request_options.h"
 #include "daemon/server/schema.h"
 
@@ -288,7 +289,15 @@ Json schemas() {
   all["ResponseRequest"] = response_request();
   all["Response"] = response();
   all["ResponseDeleted"] = deleted("response");
-  all["InputItems"] = list_of(Json::parse(R"({"type": "object"})"));
+  all["InputItems"] = extended(list_of(Json::parse(R"({"type": "object"})")),
+                               answer_schema(R"({
+    "first_id": {"type": ["string", "null"]}, "last_id": {"type": ["string", "null"]},
+    "has_more": {"type": "boolean"}})",
+                                             {"first_id", "last_id", "has_more"}));
+  all["InputItemsQuery"] = items_query_schema();
+  all["InputTokens"] = answer_schema(
+      R"({"object": {"const": "response.input_tokens"}, "input_tokens": {"type": "integer"}})",
+      {"object", "input_tokens"});
   all["Model"] = model_object();
   all["ModelDeleted"] = deleted("model");
   all["ModelList"] = list_of(model_object());
