@@ -53,10 +53,13 @@ bool is_file(const Services& services, const std::string& name) {
 }  // namespace
 
 openai::ChatRequest with_created(const Services& services, const std::string& model,
-                                 openai::ChatRequest request) {
-  const auto created = services.created.find(model);
+                                 openai::ChatRequest request, CreatedMessages messages) {
+  auto created = services.created.find(model);
   if (!created) {
     return request;
+  }
+  if (messages == CreatedMessages::kLeftOut) {
+    created->messages = Json::array();
   }
   Json body = std::move(request.body);
   add_missing(defaults_of(*created), body);

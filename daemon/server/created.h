@@ -11,10 +11,13 @@
 
 namespace mlxr {
 
+enum class CreatedMessages { kInserted, kLeftOut };
+
 // The request as `model` wants it: its system prompt and messages at the beginning, its parameters
 // where the request says nothing. Unchanged for models that were not created.
 openai::ChatRequest with_created(const Services& services, const std::string& model,
-                                 openai::ChatRequest request);
+                                 openai::ChatRequest request,
+                                 CreatedMessages messages = CreatedMessages::kInserted);
 openai::CompletionRequest with_created(const Services& services, const std::string& model,
                                        openai::CompletionRequest request);
 

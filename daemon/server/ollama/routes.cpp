@@ -171,11 +171,16 @@ Task<void> generate(Services& services, Exchange& exchange) {
   Generation generation(services, exchange, loaded.model);
   co_await services.run_on(services.work, [&] {
     openai::ChatRequest& chat = request.base.chat;
-    chat = with_created(services, loaded.model->name(), std::move(chat));
+    // The context has them already.
+    const auto messages =
+        request.context.empty() ? CreatedMessages::kInserted : CreatedMessages::kLeftOut;
+    chat = with_created(services, loaded.model->name(), std::move(chat), messages);
     ChatPrompt prompt = generate_prompt(services, *loaded.model, request, exchange);
     options.rules = prompt.rules;
     submit_chat(generation, request.base.chat, prompt);
-    loaded.format.prompt = std::move(prompt.tokens);
+    if (!request.raw) {
+      loaded.format.prompt = std::move(prompt.tokens);
+    }
     return true;
   });
   const auto format = generate_format(std::move(loaded.format));
