@@ -118,6 +118,12 @@ std::optional<CreatedModel> CreatedModels::find(const std::string& name) const {
   return fs::exists(file) ? read(file) : std::nullopt;
 }
 
+std::optional<fs::file_time_type> CreatedModels::made(const std::string& name) const {
+  std::error_code problem;
+  const fs::file_time_type time = fs::last_write_time(file_of(name), problem);
+  return problem ? std::nullopt : std::optional(time);
+}
+
 void CreatedModels::put(const CreatedModel& model) const {
   check_model_name(model.name);
   std::error_code problem;

@@ -38,6 +38,8 @@ class CreatedModels {
   // Sorted by name. Files that cannot be read are left out, with a line in the log.
   std::vector<CreatedModel> list() const;
   std::optional<CreatedModel> find(const std::string& name) const;
+  // When the model of that name was put here; nothing where there is none.
+  std::optional<std::filesystem::file_time_type> made(const std::string& name) const;
   // Replaces one of that name. Throws Error{kInvalidArgument} for a name that is none, Error{kIo}.
   void put(const CreatedModel& model) const;
   // False: there is none.

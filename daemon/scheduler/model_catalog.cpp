@@ -62,11 +62,22 @@ std::vector<ModelEntry> list_models(const CatalogSources& sources) {
   return out;
 }
 
+std::string untagged(const std::string& name) {
+  constexpr std::string_view kLatest = ":latest";
+  return name.size() > kLatest.size() && name.ends_with(kLatest)
+             ? name.substr(0, name.size() - kLatest.size())
+             : name;
+}
+
 ModelEntry find_model(const std::vector<ModelEntry>& entries, const std::string& name) {
   std::vector<std::string> names;
   for (const ModelEntry& entry : entries) {
     if (name.empty() ? entry.is_default : entry.name == name) return entry;
     names.push_back(entry.name);
+  }
+  const std::string plain = untagged(name);
+  for (const ModelEntry& entry : entries) {
+    if (!name.empty() && entry.name == plain) return entry;
   }
   if (name.empty()) {
     throw Error(ErrorCode::kNotFound, "the request names no model, and there is no default");

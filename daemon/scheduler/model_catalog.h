@@ -17,6 +17,10 @@ struct ModelEntry {
 // The name that a path is served under: its base name, without ".gguf".
 std::string model_name(const std::filesystem::path& path);
 
+// Ollama's clients add ":latest" to a name without a tag: it is the same model. The name without
+// that.
+std::string untagged(const std::string& name);
+
 struct CatalogSources {
   std::vector<std::filesystem::path> paths;    // named outright
   std::vector<std::filesystem::path> folders;  // searched two levels deep
@@ -29,7 +33,8 @@ struct CatalogSources {
 // model, created ones; inside a folder, to the first path in order.
 std::vector<ModelEntry> list_models(const CatalogSources& sources);
 
-// Throws Error{kNotFound} with the nearest names. An empty name is the default model.
+// The entry of this name, or of this name without ":latest"; an empty name is the default model.
+// Throws Error{kNotFound} with the nearest names.
 ModelEntry find_model(const std::vector<ModelEntry>& entries, const std::string& name);
 
 }  // namespace mlxr

@@ -46,29 +46,51 @@ bool is_anthropic(const Request& request) {
          !request.header("anthropic-version").empty();
 }
 
-std::string error_body(const Request& request, const ApiError& error) {
-  if (is_ollama(request)) {
+std::string error_body(const Exchange& exchange, const ApiError& error) {
+  if (is_ollama(exchange.request())) {
     return to_text(ollama::error_body(error));
   }
-  return is_anthropic(request) ? to_text(anthropic::error_body(error)) : to_json(error);
+  return is_anthropic(exchange.request())
+             ? to_text(anthropic::error_body(error, exchange.record.id))
+             : to_json(error);
 }
 
 // As a piece of a stream that has begun.
-std::string error_piece(const Request& request, const ApiError& error) {
-  const std::string body = error_body(request, error);
-  if (is_ollama(request)) {
+std::string error_piece(const Exchange& exchange, const ApiError& error) {
+  const std::string body = error_body(exchange, error);
+  if (is_ollama(exchange.request())) {
     return body + "\n";
   }
-  return sse_event(body, is_anthropic(request) ? "error" : "");
+  return sse_event(body, is_anthropic(exchange.request()) ? "error" : "");
 }
 
-Response wrong_method(const Request& request, const std::vector<std::string>& allowed) {
+Response error_response(const Exchange& exchange, const ApiError& error) {
+  Response response = to_response(error);
+  response.body = error_body(exchange, error);
+  return response;
+}
+
+Response wrong_method(const Exchange& exchange, const std::vector<std::string>& allowed) {
+  const Request& request = exchange.request();
   const std::string methods = join(allowed, ", ");
-  Response response =
-      to_response({405, request.path + " does not take " + request.method + "; use " + methods,
-                   "invalid_request_error", "", "method_not_allowed"});
+  Response response = error_response(
+      exchange, {405, request.path + " does not take " + request.method + "; use " + methods,
+                 "invalid_request_error", "", "method_not_allowed"});
   response.headers.emplace_back("Allow", methods);
   return response;
+}
+
+// Anthropic's clients read it under this name.
+void add_request_id(Exchange& exchange) {
+  if (is_anthropic(exchange.request())) {
+    exchange.extra_headers.emplace_back("request-id", exchange.record.id);
+  }
+}
+
+void add_cors(Exchange& exchange) {
+  for (auto& header : cors_headers(exchange.request())) {
+    exchange.extra_headers.push_back(std::move(header));
+  }
 }
 
 Task<void> send_failure(Exchange& exchange, ApiError error) {
@@ -76,11 +98,9 @@ Task<void> send_failure(Exchange& exchange, ApiError error) {
     spdlog::error("request id={} failed: {}", exchange.record.id, error.message);
   }
   if (exchange.started()) {
-    co_await exchange.write(error_piece(exchange.request(), error));
+    co_await exchange.write(error_piece(exchange, error));
   } else {
-    Response response = to_response(error);
-    response.body = error_body(exchange.request(), error);
-    co_await exchange.respond(std::move(response));
+    co_await exchange.respond(error_response(exchange, error));
   }
 }
 
@@ -127,8 +147,9 @@ Task<void> Api::handle(Exchange& exchange) {
 Task<void> Api::dispatch(Exchange& exchange) {
   Request& request = exchange.mutable_request();
   exchange.record.route = request.method + " -";
+  add_request_id(exchange);
   check_host(request, host_rules_);
-  exchange.extra_headers = cors_headers(request);
+  add_cors(exchange);
   const Router::Match match = router_.match(request);
   if (match.handler == nullptr && match.allowed.empty()) {
     throw RequestError(no_such_path(request));
@@ -139,7 +160,7 @@ Task<void> Api::dispatch(Exchange& exchange) {
     co_return;
   }
   if (match.handler == nullptr) {
-    co_await exchange.respond(wrong_method(request, match.allowed));
+    co_await exchange.respond(wrong_method(exchange, match.allowed));
     co_return;
   }
   admit(exchange, services_, match.access);

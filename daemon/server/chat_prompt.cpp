@@ -23,6 +23,12 @@ bool ends_with_tag(const Tokenizer& tokenizer, const std::vector<int32_t>& token
   return trimmed(tail).ends_with(tag);
 }
 
+// Of an answer that the prompt has begun.
+bool is_open_reasoning(const Json& message, const ReasoningTags& tags) {
+  const std::string_view text = trimmed(message["content"].get_ref<const std::string&>());
+  return text.starts_with(tags.open) && text.find(tags.close) == std::string::npos;
+}
+
 bool is_control_token(const Tokenizer& tokenizer, const std::string& text) {
   const auto id = tokenizer.token_id(text);
   return id && tokenizer.is_special(*id);
@@ -45,6 +51,14 @@ void force_call(const openai::ChatRequest& request, const Tokenizer& tokenizer,
                 ChatPrompt& prompt) {
   AnswerSyntax& syntax = prompt.rules.syntax;
   syntax.opening = call_opening(syntax.tools, forced_name(request));
+  const bool inside_message =
+      syntax.tools == ToolFormat::kHarmony && request.end == PromptEnd::kLastMessage;
+  if (inside_message) {
+    throw bad_field("tool_choice",
+                    "\"tool_choice\": a call cannot follow the beginning of an answer in this "
+                    "model's format of calls; leave the last message out",
+                    "unsupported_parameter");
+  }
   if (syntax.opening.empty()) {
     throw bad_field("tool_choice",
                     "\"tool_choice\": a call cannot be forced with this model's format of calls; "
@@ -102,14 +116,17 @@ AnswerSyntax answer_syntax(const Model& model) {
 ChatPrompt build_chat_prompt(Services& services, const Model& model,
                              const openai::ChatRequest& request) {
   ChatPrompt prompt;
-  prompt.tokens =
-      services.prompts.chat(model, request.messages, request.tools, request.template_variables);
+  prompt.tokens = services.prompts.chat(model, request.messages, request.tools,
+                                        request.template_variables, request.end);
   AnswerSyntax& syntax = prompt.rules.syntax;
   syntax = answer_syntax(model);
   syntax.tool_list = request.tools;
   const Tokenizer& tokenizer = *model.tokenizer;
   if (syntax.reasoning) {
-    syntax.begins_in_reasoning = ends_with_tag(tokenizer, prompt.tokens, syntax.reasoning->open);
+    syntax.begins_in_reasoning =
+        request.end == PromptEnd::kLastMessage
+            ? is_open_reasoning(request.messages.back(), *syntax.reasoning)
+            : ends_with_tag(tokenizer, prompt.tokens, syntax.reasoning->open);
   }
   if (request.forced_call) {
     force_call(request, tokenizer, prompt);
@@ -154,7 +171,7 @@ void submit_chat(Generation& generation, const openai::ChatRequest& request,
   if (request.forced_call) {
     free_parts.begun_call =
         forced_call_constraint(model, format, request.tools, forced_name(request));
-  } else if (!constraint) {
+  } else if (!constraint && request.end != PromptEnd::kLastMessage) {
     constraint = unmarked_calls_constraint(model, format, request.tools);
   }
   for (int i = 0; i < options.n; ++i) {

@@ -53,10 +53,13 @@ bool is_file(const Services& services, const std::string& name) {
 }  // namespace
 
 openai::ChatRequest with_created(const Services& services, const std::string& model,
-                                 openai::ChatRequest request) {
-  const auto created = services.created.find(model);
+                                 openai::ChatRequest request, CreatedMessages messages) {
+  auto created = services.created.find(model);
   if (!created) {
     return request;
+  }
+  if (messages == CreatedMessages::kLeftOut) {
+    created->messages = Json::array();
   }
   Json body = std::move(request.body);
   add_missing(defaults_of(*created), body);
@@ -73,7 +76,7 @@ openai::CompletionRequest with_created(const Services& services, const std::stri
     return request;
   }
   add_missing(defaults_of(*created), request.body);
-  return openai::read_completion_request(to_text(request.body));
+  return openai::to_completion_request(std::move(request.body));
 }
 
 ModelSettings with_created(ModelSettings settings, const CreatedModel& model) {
@@ -102,10 +105,11 @@ void keep_created(Services& services, const CreatedModel& model) {
   services.models.unload(model.name);
 }
 
-void erase_created(Services& services, const std::string& name) {
+void erase_created(Services& services, const std::string& asked) {
+  const ModelEntry entry = services.models.find(asked);
+  const std::string& name = entry.name;
   const auto model = services.created.find(name);
   if (!model) {
-    const ModelEntry entry = services.models.find(name);
     throw RequestError({403,
                         "\"" + entry.name +
                             "\" is a file in a model folder, which belongs to you: "

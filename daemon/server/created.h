@@ -11,10 +11,13 @@
 
 namespace mlxr {
 
+enum class CreatedMessages { kInserted, kLeftOut };
+
 // The request as `model` wants it: its system prompt and messages at the beginning, its parameters
 // where the request says nothing. Unchanged for models that were not created.
 openai::ChatRequest with_created(const Services& services, const std::string& model,
-                                 openai::ChatRequest request);
+                                 openai::ChatRequest request,
+                                 CreatedMessages messages = CreatedMessages::kInserted);
 openai::CompletionRequest with_created(const Services& services, const std::string& model,
                                        openai::CompletionRequest request);
 
@@ -27,6 +30,6 @@ void keep_created(Services& services, const CreatedModel& model);
 
 // Forgets the model and removes what was uploaded for it alone. Throws Error{kNotFound}, and
 // RequestError for a model file: that belongs to the user.
-void erase_created(Services& services, const std::string& name);
+void erase_created(Services& services, const std::string& asked);
 
 }  // namespace mlxr

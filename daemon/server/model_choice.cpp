@@ -42,7 +42,7 @@ fs::path resolve(const std::string& text, const ModelManagerOptions& options) {
                                                        .created = {},
                                                        .default_name = ""});
   for (const ModelEntry& entry : entries) {
-    if (entry.name == text) {
+    if (entry.name == text || entry.name == untagged(text)) {
       return entry.path;
     }
   }

@@ -41,6 +41,17 @@ std::string operation_id(const RouteInfo& route) {
   return id;
 }
 
+Json query_parameters(const std::string& schema, const Json& schemas) {
+  Json parameters = Json::array();
+  if (schema.empty()) {
+    return parameters;
+  }
+  for (const auto& [name, property] : schemas[schema]["properties"].items()) {
+    parameters.push_back({{"name", name}, {"in", "query"}, {"schema", property}});
+  }
+  return parameters;
+}
+
 Json parameters_of(const std::string& path) {
   Json parameters = Json::array();
   size_t end = 0;
@@ -121,11 +132,14 @@ Json security_of(Access access) {
   return either;
 }
 
-Json operation(const RouteInfo& route) {
+Json operation(const RouteInfo& route, const Json& schemas) {
   Json json = Json::object();
   json["operationId"] = operation_id(route);
   json["summary"] = route.summary;
   json["parameters"] = parameters_of(path_of(route.pattern));
+  for (const Json& parameter : query_parameters(route.query, schemas)) {
+    json["parameters"].push_back(parameter);
+  }
   json["security"] = security_of(route.access);
   json["x-scope"] = route.access == Access::kAdmin       ? Json("admin")
                     : route.access == Access::kInference ? Json("inference")
@@ -163,7 +177,7 @@ Json openapi_document(const std::vector<RouteInfo>& routes, const std::string& v
   document["info"]["version"] = version;
   document["paths"] = Json::object();
   for (const RouteInfo& route : routes) {
-    document["paths"][path_of(route.pattern)][lower(route.method)] = operation(route);
+    document["paths"][path_of(route.pattern)][lower(route.method)] = operation(route, schemas);
   }
   document["components"]["securitySchemes"] = security_schemes();
   document["components"]["schemas"] = std::move(schemas);

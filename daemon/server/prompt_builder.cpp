@@ -42,6 +42,29 @@ void append(std::vector<int32_t>& ids, const std::vector<int32_t>& more) {
   ids.insert(ids.end(), more.begin(), more.end());
 }
 
+// Nobody can guess it, and no template changes it: it is plain ASCII.
+std::string random_mark(char last) {
+  std::random_device random;
+  std::array<char, 64> mark{};
+  std::snprintf(mark.data(), mark.size(), "MLXR%08x%08x%08x%08x%c", random(), random(), random(),
+                random(), last);
+  return mark.data();
+}
+
+// The rendered text up to the mark, which the template found behind the content of the last
+// message. Templates may trim what is before it.
+std::string up_to_mark(const std::string& text, const std::string& mark,
+                       const std::string& content) {
+  const std::string before = text.substr(0, text.rfind(mark));
+  const size_t begin = std::min(content.find_first_not_of(" \t\r\n"), content.size());
+  if (before.size() == text.size() || !before.ends_with(content.substr(begin))) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "the answer cannot go on from the last message: this model's chat template does "
+                "not write an assistant's message as it is; leave that message out");
+  }
+  return before;
+}
+
 // A template that writes BOS itself must not get a second one.
 std::vector<int32_t> after_bos(const std::vector<int32_t>& bos, std::vector<int32_t> ids) {
   if (!bos.empty() && (ids.empty() || ids.front() != bos.front())) {
@@ -73,7 +96,7 @@ std::shared_ptr<const PromptBuilder::TokenizerFacts> PromptBuilder::facts_of(
 }
 
 std::vector<int32_t> PromptBuilder::tokens_of(const Model& model, const Json& messages,
-                                              ChatRenderOptions options) {
+                                              ChatRenderOptions options, bool open) {
   const auto& tokenizer = tokenizer_of(model);
   if (!model.chat_template) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -84,7 +107,16 @@ std::vector<int32_t> PromptBuilder::tokens_of(const Model& model, const Json& me
   ControlTextGuard guard(facts->control_texts);
   options.tools = guard.hide(options.tools);
   options.extra = guard.hide(options.extra);
-  const std::string text = model.chat_template->render(guard.hide(messages), options);
+  Json hidden = guard.hide(messages);
+  std::string text;
+  if (open) {
+    const std::string content = hidden.back()["content"].get<std::string>();
+    const std::string mark = random_mark('E');
+    hidden.back()["content"] = content + mark;
+    text = up_to_mark(model.chat_template->render(hidden, options), mark, content);
+  } else {
+    text = model.chat_template->render(hidden, options);
+  }
   std::vector<int32_t> ids;
   for (const ControlTextGuard::Piece& piece : guard.split(text)) {
     append(ids, tokenizer->encode(piece.text, false, !piece.typed));
@@ -93,10 +125,20 @@ std::vector<int32_t> PromptBuilder::tokens_of(const Model& model, const Json& me
 }
 
 std::vector<int32_t> PromptBuilder::chat(const Model& model, const Json& messages,
-                                         const Json& tools, const Json& template_variables) {
+                                         const Json& tools, const Json& template_variables,
+                                         PromptEnd end) {
   check_can_answer(model);
-  return tokens_of(model, messages,
-                   {.add_generation_prompt = true, .tools = tools, .extra = template_variables});
+  ChatRenderOptions options{.add_generation_prompt = end == PromptEnd::kNewTurn,
+                            .tools = tools,
+                            .extra = template_variables};
+  if (end != PromptEnd::kLastMessage || messages.back()["content"] != "") {
+    return tokens_of(model, messages, std::move(options), end == PromptEnd::kLastMessage);
+  }
+  // Where nothing was said yet, the answer is a new turn.
+  options.add_generation_prompt = true;
+  Json others = messages;
+  others.erase(others.size() - 1);
+  return tokens_of(model, others, std::move(options));
 }
 
 PromptOpening PromptBuilder::opening(const Model& model, std::span<const int32_t> prompt) {
@@ -148,13 +190,7 @@ std::vector<int32_t> PromptBuilder::raw(const Model& model, const std::string& t
 }
 
 ControlTextGuard::ControlTextGuard(const std::vector<std::string>& control_texts)
-    : control_texts_(control_texts) {
-  std::random_device random;
-  std::array<char, 64> mark{};
-  std::snprintf(mark.data(), mark.size(), "MLXR%08x%08x%08x%08xT", random(), random(), random(),
-                random());
-  mark_ = mark.data();
-}
+    : control_texts_(control_texts), mark_(random_mark('T')) {}
 
 Json ControlTextGuard::hide(const Json& value) {
   if (value.is_string()) {

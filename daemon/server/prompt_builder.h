@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/runtime/model.h"
+#include "daemon/server/prompt_end.h"
 
 namespace mlxr {
 
@@ -28,10 +29,12 @@ struct PromptOpening {
 class PromptBuilder {
  public:
   // Throws Error{kInvalidArgument} when the model has no template or the template refuses, and
-  // Error{kUnsupported} when it has no tokenizer.
+  // Error{kUnsupported} when it has no tokenizer. A last message that is left open must be one
+  // whose content the template writes as it is, but for white space before it.
   std::vector<int32_t> chat(const Model& model, const nlohmann::ordered_json& messages,
                             const nlohmann::ordered_json& tools,
-                            const nlohmann::ordered_json& template_variables);
+                            const nlohmann::ordered_json& template_variables,
+                            PromptEnd end = PromptEnd::kNewTurn);
 
   // The text as it is, control tokens included, after BOS where the model wants one.
   std::vector<int32_t> raw(const Model& model, const std::string& text);
@@ -51,7 +54,7 @@ class PromptBuilder {
   };
   std::shared_ptr<const TokenizerFacts> facts_of(const std::shared_ptr<const Tokenizer>& tokenizer);
   std::vector<int32_t> tokens_of(const Model& model, const nlohmann::ordered_json& messages,
-                                 ChatRenderOptions options);
+                                 ChatRenderOptions options, bool open = false);
   std::optional<int32_t> common_tokens(const Model& model, std::span<const int32_t> prompt,
                                        const nlohmann::ordered_json& messages,
                                        const ChatRenderOptions& options);

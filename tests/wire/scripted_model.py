@@ -16,10 +16,11 @@ SIZE = 64
 END, LINE_BREAK = "<|im_end|>", "\u010a"  # as byte-level vocabularies write a line break
 
 
-def write_scripted_model(folder, pieces, control=(), retell=str):
+def write_scripted_model(folder, pieces, control=(), retell=str, endless=False):
     """Pieces that are tokens by themselves, such as "<tool_call>", stay what they are.
 
     The texts in `control` become control tokens; `retell` makes its template out of mlxr-demo's.
+    An endless one says the last piece again and again.
     """
     assert len(set(pieces)) == len(pieces) < SIZE
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("*.safetensors"))
@@ -43,7 +44,8 @@ def write_scripted_model(folder, pieces, control=(), retell=str):
     (folder / "config.json").write_text(json.dumps(config))
 
     # A chat's prompt ends with a line break.
-    said = [tokenizer["model"]["vocab"][LINE_BREAK], *(ids[piece] for piece in pieces), ids[END]]
+    last = ids[pieces[-1] if endless else END]
+    said = [tokenizer["model"]["vocab"][LINE_BREAK], *(ids[piece] for piece in pieces), last]
     embedding, head = np.zeros((2, vocab_size, SIZE), "<f4")
     for i, (token, following) in enumerate(zip(said[:-1], said[1:], strict=True)):
         embedding[token, i] = head[following, i] = 5

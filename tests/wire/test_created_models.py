@@ -1,6 +1,7 @@
 """Models made out of others, with the unmodified ollama client: create, copy, delete, blobs."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 import ollama
 import openai
@@ -175,7 +176,7 @@ def test_refusals(client, own):
     assert "convert" in refused(400, client.create, model="x", from_=MODEL, quantize="q4_K_M")
     assert "wings" in refused(400, client.create, model="x", from_=MODEL, parameters={"wings": 2})
     assert "temperature" in refused(
-        400, client.create, model="x", from_=MODEL, parameters={"temperature": 9}
+        400, client.create, model="x", from_=MODEL, parameters={"temperature": 900}
     )
     assert "name" in refused(400, client.create, model="../x", from_=MODEL)
     assert "not here" in refused(
@@ -209,3 +210,59 @@ def test_created_models_outlive_the_daemon(tmp_path):
         client = ollama.Client(host=second.url)
         assert client.chat("kept", WHO).eval_count == 2
         assert len(client.list().models) == 2
+
+
+def test_wide_parameters_hold_in_every_api(client, own):
+    """Ollama has no such limits as OpenAI."""
+    client.create("hot", from_=MODEL, parameters={"temperature": 2.5, "presence_penalty": 3})
+    assert client.chat("hot", WHO, options={"num_predict": 3}).eval_count
+    with own.client() as http:
+        body = {"model": "hot", "max_tokens": 3}
+        for path, fields in (
+            ("/v1/chat/completions", {"messages": WHO}),
+            ("/v1/completions", {"prompt": "a"}),
+            ("/v1/messages", {"messages": WHO}),
+            ("/v1/responses", {"input": "Hi"}),
+        ):
+            if path == "/v1/responses":
+                fields |= {"max_output_tokens": 3}
+            answer = http.post(path, json=body | fields)
+            assert answer.status_code == 200, answer.text
+
+
+def test_a_seed_of_minus_one_is_random(client):
+    client.create("dice", from_=MODEL, parameters={"temperature": 50, "seed": -1})
+    client.create("fixed", from_=MODEL, parameters={"temperature": 50, "seed": 7})
+
+    def said(model, **options):
+        options |= {"num_predict": 20}
+        return [client.generate(model, "Once", options=options).response for _ in range(3)]
+
+    assert len(set(said("dice"))) > 1
+    assert len(set(said("fixed"))) == 1
+    assert len(set(said("fixed", seed=-1))) > 1
+    assert len(set(said("dice", seed=7))) == 1
+
+
+def test_a_context_has_the_messages_already(client):
+    history = [
+        {"role": "user", "content": "weather in Accra"},
+        {"role": "assistant", "content": "It is rainy."},
+    ]
+    client.create("child", from_=MODEL, messages=history)
+    options = GREEDY | {"num_predict": 5}
+    first = client.generate("child", "Who are you?", options=options)
+    plain = client.generate(MODEL, "And now?", options=options).prompt_eval_count
+    second = client.generate("child", "And now?", context=first.context, options=options)
+    assert second.prompt_eval_count == len(first.context) + plain
+
+
+def test_created_models_are_as_old_as_their_names(client):
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    client.create("new", from_=MODEL)
+    client.copy("new", "copied")
+    listed = {model.model: model.modified_at for model in client.list().models}
+    for name in ("new", "copied"):
+        assert began < listed[name + ":latest"] < datetime.now(UTC)
+        assert client.show(name).modified_at == listed[name + ":latest"]
+    assert listed[MODEL + ":latest"] < began

@@ -356,6 +356,8 @@ def test_other_models_compare_by_the_cosine(http, reference):
     ids = token_ids("[CLS]", "hello", "cat", "[SEP]")
     texts = {"water": ["water"], "hello cat": ["hello", "cat"], "the dog": ["the", "dog"]}
     body = {"model": "bert", "query": "hello cat", "documents": list(texts)}
+    cohere = http.post("/v2/rerank", json=body).json()
+    assert cohere["results"] == http.post("/v1/rerank", json=body).json()["results"]
     answer = http.post("/rerank", json=body | {"return_documents": True}).json()
     scores = {r["document"]["text"]: r["relevance_score"] for r in answer["results"]}
     for text, words in texts.items():

@@ -30,6 +30,24 @@ def test_wrong_method_is_405_with_allow(http):
     assert http.delete("/v1/models").headers["allow"] == "GET, HEAD"
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/api/version", "/v1/messages", CHAT])
+def test_a_wrong_method_has_the_shape_of_its_api(http, path):
+    answer = http.delete(path)
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["allow"]
+    body = answer.json()
+    if path.startswith("/api/"):
+        assert isinstance(body.pop("error"), str)
+        assert body == {}
+    elif path == "/v1/messages":
+        assert body["type"] == "error"
+        assert body["error"]["type"] == "invalid_request_error"
+        assert body["request_id"] == answer.headers["request-id"]
+    else:
+        error_of(answer, 405)
+
+
 def test_malformed_json_says_where(http):
     error = error_of(http.post(CHAT, content='{"model": "mlxr-demo",\n "messages": [}'), 400)
     assert error["code"] == "invalid_json"

@@ -236,6 +236,16 @@ def test_what_is_wrong_is_named(rpc, fields, field):
     assert violation["description"] == error.details()
 
 
+def test_a_strict_tool_holds_its_calls(rpc):
+    schema = (
+        '{"type":"object","properties":{"city":{"enum":["Oslo"]}},"required":["city"],'
+        '"additionalProperties":false}'
+    )
+    tool = {"name": "get_weather", "parameters": schema, "strict": True}
+    events = list(rpc.chat("weather in Accra", tools=[tool], tool_choice={"name": "get_weather"}))
+    assert arguments_of(events) == {"city": "Oslo"}
+
+
 def test_a_malformed_message_and_an_unknown_method(rpc):
     error = failure(rpc.call("Inference/Chat", data=b"\xff\xff"))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -164,7 +164,7 @@ def damaged_models(folder):
     flip(gguf("flipped-names", source), 24, 200)
     architecture = b"general.architecture"
     at = source.index(b"llama", source.index(architecture))
-    gguf("unknown", source[:at] + b"zebra" + source[at + 5 :])
+    gguf("unknown", source[:at] + b"zebra" + source[at + 5 :], "zebra", "llama")
 
     def copied(name, *words):
         path = folder / name
@@ -173,7 +173,7 @@ def damaged_models(folder):
         return path
 
     (copied("no-tokenizer", "tokenizer") / "tokenizer.json").unlink()
-    config = copied("strange", "zebra") / "config.json"
+    config = copied("strange", "zebra", "llama") / "config.json"
     said = json.loads(config.read_text())
     said["architectures"], said["model_type"] = ["ZebraForCausalLM"], "zebra"
     config.write_text(json.dumps(said))

@@ -22,7 +22,10 @@ def test_root_and_head(http):
     for path in ("/", "/api/version", "/api/tags"):
         assert http.head(path).status_code == 200
     assert http.head("/api/blobs/sha256:" + "0" * 64).status_code == 404
-    assert http.get("/api/version").json()["version"]
+    version = http.get("/api/version").json()
+    # Clients ask for Ollama's: VS Code's Copilot for at least 0.6.4.
+    assert tuple(map(int, version["version"].split("."))) >= (0, 6, 4)
+    assert version["mlxr"] == http.get("/health").json()["version"]
 
 
 def test_chat(client):

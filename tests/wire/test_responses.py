@@ -232,3 +232,60 @@ def test_a_keys_responses_are_its_own_and_the_store_is_bounded():
             ask(clients[1], input="Who are you?", max_output_tokens=2)
         with pytest.raises(openai.NotFoundError):
             clients[0].responses.retrieve(created.id)
+
+
+def test_input_items_come_in_pages(client):
+    said = [{"role": "user", "content": f"number {i}"} for i in range(25)]
+    created = ask(client, input=said, max_output_tokens=1)
+
+    def texts(**query):
+        page = client.responses.input_items.list(created.id, **query)
+        return [item.content[0].text for item in page.data], page
+
+    newest = [f"number {i}" for i in reversed(range(25))]
+    first, page = texts()
+    assert first == newest[:20]
+    assert page.has_more is True
+    assert (page.first_id, page.last_id) == (page.data[0].id, page.data[-1].id)
+    rest, page = texts(after=page.last_id)
+    assert rest == newest[20:]
+    assert page.has_more is False
+    oldest, _ = texts(order="asc", limit=3)
+    assert oldest == ["number 0", "number 1", "number 2"]
+    everything = [i.content[0].text for i in client.responses.input_items.list(created.id, limit=4)]
+    assert everything == newest
+    assert len(texts(limit=100)[0]) == 25
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=ten", "limit=", "order=up", "after=msg_none"]
+)
+def test_wrong_pages_are_named(client, http, query):
+    created = ask(client, input="Hi", max_output_tokens=1)
+    answer = http.get(f"/v1/responses/{created.id}/input_items?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_result_without_its_call_is_refused(client, before):
+    call = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
+    items = [{"role": "user", "content": "Hi"}, *([call] if before else [])]
+    wanted = "call_2" if before else "call_1"
+    items.append({"type": "function_call_output", "call_id": wanted, "output": "1"})
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, input=items)
+    message = f"No tool call found for function call output with call_id {wanted}."
+    assert message in str(caught.value)
+    assert caught.value.param == "input"
+
+
+def test_input_tokens_are_counted(client, http):
+    body = {"input": "Who are you?", "instructions": "Be brief."}
+    counted = http.post("/v1/responses/input_tokens", json=body | {"model": MODEL})
+    created = ask(client, max_output_tokens=1, **body)
+    assert counted.json() == {
+        "object": "response.input_tokens",
+        "input_tokens": created.usage.input_tokens,
+    }
+    assert http.post("/v1/responses/input_tokens", json={}).status_code == 400

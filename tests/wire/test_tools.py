@@ -188,3 +188,41 @@ def test_anthropic_strict_tools_are_held(daemon):
         )
     (call,) = [block for block in answer.content if block.type == "tool_use"]
     assert fits(json.dumps(call.input))
+
+
+TIME = {"name": "get_time", "description": "The time", "parameters": {"type": "object"}}
+BOTH = [*TOOLS, {"type": "function", "function": TIME}]
+
+
+def allowed(mode, *names):
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def test_allowed_tools_are_the_only_ones(client):
+    auto = ask(client, tools=BOTH, tool_choice=allowed("auto", "get_weather"))
+    assert auto == ask(client) or auto.usage.prompt_tokens == ask(client).usage.prompt_tokens
+    assert auto.choices[0].message.tool_calls[0].function.name == "get_weather"
+    required = ask(client, tools=BOTH, tool_choice=allowed("required", "get_time"), max_tokens=60)
+    assert required.choices[0].message.tool_calls[0].function.name == "get_time"
+    none = ask(client, tools=BOTH, tool_choice=allowed("auto"), max_tokens=60)
+    assert none.choices[0].message.tool_calls is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "param"),
+    [
+        (allowed("always", "get_time"), "tool_choice.allowed_tools.mode"),
+        (allowed("required", "get_moon"), "tool_choice"),
+        (allowed("required"), "tool_choice"),
+        ({"type": "allowed_tools"}, "tool_choice.allowed_tools"),
+        (
+            {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"name": "f"}]}},
+            "tool_choice.allowed_tools.tools[0]",
+        ),
+    ],
+)
+def test_wrong_allowed_tools_are_named(client, choice, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, tools=BOTH, tool_choice=choice)
+    assert caught.value.param == param

@@ -3,6 +3,7 @@
 import json
 import time
 
+import anthropic
 import jsonschema
 import pytest
 from running_daemon import events_of
@@ -23,6 +24,12 @@ ENDLESS = {
     "output_format": {"type": "json_schema", "schema": UNENDING},
     "stream": True,
 }
+
+
+@pytest.fixture
+def sdk(daemon):
+    with anthropic.Anthropic(base_url=daemon.url, api_key="none", max_retries=0) as running:
+        yield running
 
 
 def body(**fields):
@@ -140,8 +147,9 @@ def test_thinking_is_streamed_and_signed_before_the_text(http, thinking):
     assert joined(text, "text_delta", "text") == said[1]["text"] != ""
 
 
-def test_no_thinking_is_streamed_where_it_is_disabled(http):
-    (block,) = blocks_of(stream(http, thinking={"type": "disabled"}, **THINK))
+@pytest.mark.parametrize("fields", [{}, {"thinking": None}, {"thinking": {"type": "disabled"}}])
+def test_no_thinking_is_streamed_where_nobody_asks_for_it(http, fields):
+    (block,) = blocks_of(stream(http, **fields, **THINK))
     assert block["start"]["type"] == "text"
     assert {delta["type"] for delta in block["deltas"]} == {"text_delta"}
     assert "<think>" not in joined(block, "text_delta", "text")
@@ -218,3 +226,31 @@ def test_a_stream_that_waits_is_pinged(start):
     ]
     blocker.close()
     daemon.wait_until_quiet()
+
+
+def test_a_request_has_an_id(http, sdk):
+    answer = http.post(PATH, json=body(max_tokens=1))
+    assert answer.headers["request-id"].startswith("req_")
+    assert answer.headers["request-id"] == answer.headers["x-request-id"]
+    counted = http.post(PATH + "/count_tokens", json=body())
+    assert counted.headers["request-id"] != answer.headers["request-id"]
+    with http.stream("POST", PATH, json=body(stream=True)) as streamed:
+        assert streamed.headers["request-id"].startswith("req_")
+    told = sdk.messages.with_raw_response.create(model=MODEL, max_tokens=1, messages=WHO)
+    assert told.request_id == told.headers["request-id"]
+
+
+def test_an_error_names_its_request(http, sdk):
+    answer = http.post(PATH, json=body(max_tokens=0))
+    assert answer.status_code == 400
+    assert answer.json()["request_id"] == answer.headers["request-id"]
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        sdk.messages.create(model="nothing", max_tokens=1, messages=WHO)
+    assert caught.value.request_id
+    assert caught.value.body["request_id"] == caught.value.request_id
+
+
+def test_an_error_in_a_stream_names_its_request(http):
+    with http.stream("POST", PATH, json=ENDLESS | {"timeout": 0.3}) as answer:
+        events = read(answer)
+    assert events[-1]["request_id"] == answer.headers["request-id"]

@@ -263,7 +263,7 @@ def test_generate_reads_a_system_prompt(http):
     [
         ({"options": {"wings": 1}}, '"options.wings"'),
         ({"options": {"tfs_z": 0.5}}, '"options.tfs_z"'),
-        ({"options": {"penalize_newline": False}}, '"options.penalize_newline"'),
+        ({"options": {"penalize_newline": 1}}, '"options.penalize_newline"'),
         ({"options": {"num_gpu": "all"}}, '"options.num_gpu"'),
         ({"options": {"temperature": "hot"}}, "temperature"),
         ({"options": {"num_predict": -3}}, "num_predict"),
@@ -388,3 +388,56 @@ def test_parallel_calls_are_an_entry_each(start, tmp_path, stream):
     ]
     assert "".join(line["message"]["content"] for line in lines).strip() == ""
     assert (lines[-1]["done"], lines[-1]["done_reason"]) == (True, "stop")
+
+
+# ---- options, raw ----
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 2.5},
+        {"temperature": -1},
+        {"presence_penalty": 3, "frequency_penalty": -3},
+        {"top_p": 1.5, "min_p": -0.5},
+        {"penalize_newline": False},
+        {"seed": -1},
+    ],
+)
+def test_options_have_ollamas_ranges(http, options):
+    answer = http.post(CHAT, json=body_of(CHAT, LENA, limit=2) | {"options": options})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("options", [{"temperature": 101}, {"penalize_newline": 1}, {"seed": 0.5}])
+def test_options_that_mean_nothing_are_refused(http, options):
+    answer = http.post(CHAT, json=body_of(CHAT, LENA, limit=2) | {"options": options})
+    assert answer.status_code == 400, answer.text
+
+
+def test_openais_ranges_stay(http):
+    for options in ({"temperature": 2.5}, {"presence_penalty": 3}, {"frequency_penalty": -3}):
+        for path, body in (
+            ("/v1/chat/completions", {"messages": LENA}),
+            ("/v1/completions", {"prompt": "a"}),
+            ("/v1/responses", {"input": "a"}),
+        ):
+            answer = http.post(path, json=body | options)
+            assert answer.status_code == 400, (path, options)
+            assert answer.json()["error"]["param"] == next(iter(options))
+
+
+def test_raw_has_no_context(http):
+    body = {"model": "mlxr-demo", "prompt": "Once", "options": {"num_predict": 2}, "stream": False}
+    assert http.post(GENERATE, json=body).json()["context"]
+    assert "context" not in http.post(GENERATE, json=body | {"raw": True}).json()
+
+
+@pytest.mark.parametrize("field", [{"system": "Be brief."}, {"template": "x"}, {"context": [1]}])
+def test_raw_takes_nothing_of_a_conversation(http, field):
+    body = {"model": "mlxr-demo", "prompt": "Once", "raw": True, "options": {"num_predict": 2}}
+    answer = http.post(GENERATE, json=body | field)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "raw mode does not support template, system, or context"
+    empty = {name: type(value)() for name, value in field.items()}
+    assert http.post(GENERATE, json=body | empty).status_code == 200

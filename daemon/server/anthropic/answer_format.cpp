@@ -81,7 +81,9 @@ class MessageFormat : public AnswerFormat {
   }
 
   std::string closing(const AnswerTotals&) override { return event({{"type", "message_stop"}}); }
-  std::string failure(const ApiError& error) const override { return event(error_body(error)); }
+  std::string failure(const ApiError& error) const override {
+    return event(error_body(error, options_.request_id));
+  }
 
   Json whole(const std::vector<Answer>& answers, const AnswerTotals& totals) override {
     const Answer& answer = answers.front();
@@ -198,9 +200,10 @@ std::unique_ptr<AnswerFormat> message_format(FormatOptions options) {
   return std::make_unique<MessageFormat>(std::move(options));
 }
 
-Json error_body(const ApiError& error) {
+Json error_body(const ApiError& error, const std::string& request_id) {
   return {{"type", "error"},
-          {"error", {{"type", error_type(error.status)}, {"message", error.message}}}};
+          {"error", {{"type", error_type(error.status)}, {"message", error.message}}},
+          {"request_id", request_id}};
 }
 
 }  // namespace mlxr::anthropic

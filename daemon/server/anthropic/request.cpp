@@ -1,8 +1,12 @@
 #include "daemon/server/anthropic/request.h"
 
+#include <algorithm>
+#include <array>
 #include <limits>
 
+#include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/openai/effort.h"
 
 namespace mlxr::anthropic {
 namespace {
@@ -164,6 +168,17 @@ void add_message(const Json& source, const std::string& path, Json& messages) {
   messages.push_back(std::move(message));
 }
 
+// A last message of the assistant's is what its answer begins with. This sentence is Anthropic's.
+void check_beginning(const Json& last) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const std::string& text = last["content"].get_ref<const std::string&>();
+  if (last["role"] == "assistant" && !last.contains("tool_calls") && !text.empty() &&
+      kSpace.find(text.back()) != std::string_view::npos) {
+    throw bad_field("messages",
+                    "messages: final assistant content cannot end with trailing whitespace");
+  }
+}
+
 Json read_messages(const Fields& fields) {
   const Json* given = fields.array("messages");
   if (given == nullptr || given->empty()) {
@@ -174,6 +189,7 @@ Json read_messages(const Fields& fields) {
   for (size_t i = 0; i < given->size(); ++i) {
     add_message(object_at(*given, i, at("messages", i)), at("messages", i), messages);
   }
+  check_beginning(messages.back());
   return messages;
 }
 
@@ -225,12 +241,11 @@ void translate_tool_choice(const Fields& fields, Json& body) {
   }
 }
 
+// Who does not ask for thoughts gets none: clients take the first block for the text.
 void translate_thinking(const Fields& fields, MessagesRequest& request, Json& body) {
   const Json* thinking = fields.object("thinking");
-  if (thinking == nullptr) {
-    return;
-  }
-  const std::string type = required_text(Fields(*thinking, "thinking."), "type");
+  const std::string type =
+      thinking == nullptr ? "disabled" : required_text(Fields(*thinking, "thinking."), "type");
   if (type != "enabled" && type != "disabled" && type != "adaptive") {
     throw bad_field(
         "thinking.type",
@@ -241,10 +256,28 @@ void translate_thinking(const Fields& fields, MessagesRequest& request, Json& bo
                                   {"thinking", request.show_thinking}};
 }
 
+// How hard to think where thinking is on, and where it cannot be turned off.
+void translate_effort(const Fields& fields, Json& body) {
+  const Json* config = fields.object("output_config");
+  const auto effort =
+      config == nullptr ? std::nullopt : Fields(*config, "output_config.").string("effort");
+  if (!effort) {
+    return;
+  }
+  static constexpr std::array<std::string_view, 5> kEfforts{"low", "medium", "high", "xhigh",
+                                                            "max"};
+  if (std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
+    throw bad_field("output_config.effort",
+                    "\"output_config.effort\" must be low, medium, high, xhigh or max, not \"" +
+                        *effort + "\"");
+  }
+  body["chat_template_kwargs"]["reasoning_effort"] = openai::template_effort(*effort);
+}
+
 void translate_format(const Fields& fields, Json& body) {
   const Json* config = fields.object("output_config");
-  const Json* format =
-      config == nullptr ? fields.object("output_format") : Fields(*config).object("format");
+  const Json* format = config == nullptr ? fields.object("output_format")
+                                         : Fields(*config, "output_config.").object("format");
   if (format == nullptr) {
     return;
   }
@@ -275,6 +308,12 @@ void translate_options(const Fields& fields, bool counting, Json& body) {
   }
 }
 
+// Of the translated body, which has no other sampling than Anthropic's.
+void check_ranges(const Json& body) {
+  const FieldLog::Pause pause;
+  openai::check_ranges(Fields(body));
+}
+
 }  // namespace
 
 MessagesRequest read_messages_request(const std::string& text, bool counting) {
@@ -283,11 +322,13 @@ MessagesRequest read_messages_request(const std::string& text, bool counting) {
   MessagesRequest request;
   Json body;
   translate_options(fields, counting, body);
+  check_ranges(body);
   openai::copy_scheduling(fields, body);
   body["messages"] = read_messages(fields);
   translate_tools(fields, body);
   translate_tool_choice(fields, body);
   translate_thinking(fields, request, body);
+  translate_effort(fields, body);
   translate_format(fields, body);
   request.chat = openai::to_chat_request(std::move(body));
   return request;

@@ -16,8 +16,9 @@ namespace {
 // catalogue has no such model they all mean the default one, so that nothing is loaded twice.
 std::string served_name(const Services& services, const std::string& name) {
   const std::vector<ModelEntry> entries = services.models.list();
-  const bool known = std::any_of(entries.begin(), entries.end(),
-                                 [&](const ModelEntry& entry) { return entry.name == name; });
+  const bool known = std::any_of(entries.begin(), entries.end(), [&](const ModelEntry& entry) {
+    return entry.name == untagged(name);
+  });
   return name.starts_with("claude-") && !known ? "" : name;
 }
 
@@ -36,7 +37,8 @@ Task<void> messages(Services& services, Exchange& exchange) {
                         co_await services.acquire(exchange, request.chat.options, stream));
   exchange.record.model = generation.model().name();
   AnswerOptions options{request.chat.options.stream, 1, {}};
-  FormatOptions format_options{generation.model().name(), 0, request.show_thinking};
+  FormatOptions format_options{generation.model().name(), 0, request.show_thinking,
+                               exchange.record.id};
   co_await services.run_on(services.work, [&] {
     request.chat = with_created(services, generation.model().name(), std::move(request.chat));
     const ChatPrompt prompt =

@@ -36,7 +36,8 @@ constexpr const char* kRequest = R"({
     "required": ["type"]},
   "thinking": {"type": "object", "properties": {"type": {"enum": ["enabled", "disabled", "adaptive"]}},
     "required": ["type"]},
-  "output_config": {"type": "object", "properties": {"format": {}}},
+  "output_config": {"type": "object", "properties": {"format": {},
+    "effort": {"enum": ["low", "medium", "high", "xhigh", "max", null]}}},
   "output_format": {},
   "stream": {"type": "boolean"}})";
 
@@ -75,8 +76,9 @@ Json schemas() {
   all["TokenCount"] = answer_schema(R"({"input_tokens": {"type": "integer"}})", {"input_tokens"});
   all["AnthropicError"] = answer_schema(R"({"type": {"const": "error"},
     "error": {"type": "object", "properties": {"type": {"type": "string"},
-      "message": {"type": "string"}}, "required": ["type", "message"]}})",
-                                        {"type", "error"});
+      "message": {"type": "string"}}, "required": ["type", "message"]},
+    "request_id": {"type": "string"}})",
+                                        {"type", "error", "request_id"});
   return all;
 }
 

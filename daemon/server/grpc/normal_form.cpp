@@ -64,6 +64,9 @@ Json to_json(const v1::Tool& tool, const std::string& path) {
   if (!tool.parameters().empty()) {
     function["parameters"] = parse_field(tool.parameters(), path + ".parameters");
   }
+  if (tool.has_strict()) {
+    function["strict"] = tool.strict();
+  }
   return {{"type", "function"}, {"function", std::move(function)}};
 }
 
@@ -200,7 +203,9 @@ Json chat_body(const v1::ChatRequest& message) {
 }  // namespace
 
 openai::ChatRequest to_chat_request(const v1::ChatRequest& message) {
-  return openai::to_chat_request(chat_body(message));
+  Json body = chat_body(message);
+  openai::check_ranges(Fields(body));
+  return openai::to_chat_request(std::move(body));
 }
 
 openai::CompletionRequest to_completion_request(const v1::GenerateRequest& message) {
@@ -216,6 +221,7 @@ openai::CompletionRequest to_completion_request(const v1::GenerateRequest& messa
     body["logprobs"] = message.options().logprobs();
   }
   add_sampling(message.sampling(), body);
+  openai::check_ranges(Fields(body));
   return openai::to_completion_request(std::move(body));
 }
 

@@ -28,6 +28,7 @@ struct RouteInfo {
   std::string summary;  // one line for people
   RouteBodies bodies = {};
   bool reads_body_itself = false;  // the handler takes it piece by piece
+  std::string query = "";          // the schema whose properties the query may have
 };
 
 class Router {

@@ -229,6 +229,8 @@ void add_routes(Router& router, Services& services) {
   const RouteBodies ranking{"RerankRequest", "Ranking"};
   router.add({"POST", "/v1/rerank", Access::kInference, "Documents by their relevance", ranking},
              with(rank_documents));
+  router.add({"POST", "/v2/rerank", Access::kInference, "The same, for Cohere's clients", ranking},
+             with(rank_documents));
   router.add({"POST", "/rerank", Access::kInference, "The same, at its older address", ranking},
              with(rank_documents));
   router.add(

@@ -143,6 +143,9 @@ class GenerateLines : public LineFormat {
 
   void put_context(Json& body, const std::vector<int32_t>& prompt,
                    const AnswerEnd& end) const override {
+    if (prompt.empty()) {
+      return;
+    }
     std::vector<int32_t> all = prompt;
     all.insert(all.end(), end.tokens.begin(), end.tokens.end());
     body["context"] = std::move(all);

@@ -13,7 +13,7 @@ struct FormatOptions {
   std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
   std::chrono::nanoseconds load_time{0};
   bool show_thinking = true;
-  std::vector<int32_t> prompt;  // for "context", of generate
+  std::vector<int32_t> prompt;  // for "context", of generate; empty: without one
 };
 
 std::unique_ptr<AnswerFormat> chat_format(FormatOptions options);

@@ -143,7 +143,7 @@ void find_weights(Services& services, const CreateRequest& request, CreatedModel
     model.from = link_blobs(services.blobs, request.files);
     return;
   }
-  const ModelEntry entry = services.models.find(plain_name(request.from));
+  const ModelEntry entry = services.models.find(request.from);
   model.from = entry.path;
   model.parent = entry.name;
   if (const auto parent = services.created.find(entry.name)) {
@@ -221,7 +221,7 @@ Task<void> copy(Services& services, Exchange& exchange) {
 Task<void> erase(Services& services, Exchange& exchange) {
   co_await services.run_on(services.loads, [&] {
     const Json body = parse_json_object(exchange.request().body);
-    erase_created(services, plain_name(read_model(Fields(body))));
+    erase_created(services, read_model(Fields(body)));
     return true;
   });
   co_await exchange.respond(done());
@@ -277,7 +277,7 @@ CreateRequest read_create_request(const std::string& text) {
   const Fields fields(body);
   refuse_what_is_not_served(fields);
   CreateRequest request;
-  request.model.name = plain_name(read_model(fields));
+  request.model.name = untagged(read_model(fields));
   request.from = fields.string("from").value_or("");
   request.files = read_files(fields, "files");
   request.adapters = read_files(fields, "adapters");
@@ -298,8 +298,8 @@ CreateRequest read_create_request(const std::string& text) {
 CopyRequest read_copy_request(const std::string& text) {
   const Json body = parse_json_object(text);
   const Fields fields(body);
-  CopyRequest request{plain_name(fields.string("source").value_or("")),
-                      plain_name(fields.string("destination").value_or(""))};
+  CopyRequest request{fields.string("source").value_or(""),
+                      untagged(fields.string("destination").value_or(""))};
   for (const auto& [name, value] :
        {std::pair{"source", &request.source}, std::pair{"destination", &request.destination}}) {
     if (value->empty()) {

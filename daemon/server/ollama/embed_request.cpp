@@ -58,7 +58,7 @@ OllamaEmbedRequest read_embed_request(const std::string& text, bool legacy) {
   OllamaEmbedRequest request;
   EmbedRequest& embed = request.embed;
   read_options(fields, embed);
-  embed.options.model = plain_name(read_model(fields));
+  embed.options.model = read_model(fields);
   request.keep_alive = read_keep_alive(fields);
   if (legacy) {
     read_prompt(fields, embed);

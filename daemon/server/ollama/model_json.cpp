@@ -21,12 +21,21 @@ std::string tagged(const std::string& name) {
   return name.find(':') == std::string::npos ? name + ":latest" : name;
 }
 
+std::string as_timestamp(fs::file_time_type time) {
+  return timestamp(std::chrono::time_point_cast<std::chrono::system_clock::duration>(
+      std::chrono::file_clock::to_sys(time)));
+}
+
 std::string modified_at(const fs::path& path) {
   std::error_code problem;
   const auto time = fs::last_write_time(path, problem);
-  const auto system = problem ? std::chrono::file_clock::time_point() : time;
-  return timestamp(std::chrono::time_point_cast<std::chrono::system_clock::duration>(
-      std::chrono::file_clock::to_sys(system)));
+  return as_timestamp(problem ? fs::file_time_type() : time);
+}
+
+// A created model is as old as its name, whatever its weights are.
+std::string modified_at(const Services& services, const ModelEntry& entry) {
+  const auto made = services.created.made(entry.name);
+  return made ? as_timestamp(*made) : modified_at(entry.path);
 }
 
 // "13.5M", "1.2B"
@@ -58,10 +67,10 @@ std::string digest(const std::string& name, const fs::path& path, const ModelFac
                     std::to_string(facts.weight_bytes));
 }
 
-Json entry_json(const ModelEntry& entry, const ModelFacts& facts) {
+Json entry_json(const Services& services, const ModelEntry& entry, const ModelFacts& facts) {
   return {{"name", tagged(entry.name)},
           {"model", tagged(entry.name)},
-          {"modified_at", modified_at(entry.path)},
+          {"modified_at", modified_at(services, entry)},
           {"size", facts.weight_bytes},
           {"digest", digest(entry.name, entry.path, facts)},
           {"details", details(facts)}};
@@ -177,7 +186,7 @@ Json tags_body(Services& services) {
   Json models = Json::array();
   for (const ModelEntry& entry : services.models.list()) {
     try {
-      models.push_back(entry_json(entry, read_model_facts(entry.path)));
+      models.push_back(entry_json(services, entry, read_model_facts(entry.path)));
     } catch (const Error& error) {
       spdlog::debug("left out of /api/tags: {}", error.what());
     }
@@ -191,7 +200,7 @@ Json ps_body(Services& services) {
   Json models = Json::array();
   for (const LoadedModelInfo& info : services.models.loaded()) {
     const ModelEntry entry = services.models.find(info.name);
-    Json model = entry_json(entry, info.facts);
+    Json model = entry_json(services, entry, info.facts);
     model.erase("modified_at");
     model["size"] = info.memory.total() + info.memory.mapped;
     model["expires_at"] = expires_at(services, info.name);
@@ -205,7 +214,7 @@ Json ps_body(Services& services) {
 }
 
 Json show_body(Services& services, const std::string& name) {
-  const ModelEntry entry = services.models.find(plain_name(name));
+  const ModelEntry entry = services.models.find(name);
   const ModelSettings settings = services.settings.find(entry.name);
   const std::shared_ptr<const Model> model = open_model(entry);
   const std::string parameters = parameters_text(with_overrides(model->default_sampling, settings));
@@ -220,7 +229,7 @@ Json show_body(Services& services, const std::string& name) {
   body["details"]["parent_model"] = created ? created->parent : "";
   body["model_info"] = model_info(services, entry, model->facts);
   body["capabilities"] = capabilities(*model);
-  body["modified_at"] = modified_at(entry.path);
+  body["modified_at"] = modified_at(services, entry);
   return body;
 }
 

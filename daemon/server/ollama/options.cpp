@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <random>
 
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/openai/request_options.h"
@@ -46,12 +47,32 @@ constexpr std::array<std::string_view, 13> kOfTheRunner{
   throw bad_field("options." + name, "\"options." + name + "\" " + why, "unsupported_parameter");
 }
 
+// Values beyond what these mean are taken for the nearest, as Ollama does.
+Json in_range(const std::string& name, const Json& value) {
+  if (!value.is_number()) {
+    return value;
+  }
+  if (name == "temperature") {
+    return std::max(value.get<double>(), 0.0);
+  }
+  return name == "top_p" || name == "min_p" ? Json(std::clamp(value.get<double>(), 0.0, 1.0))
+                                            : value;
+}
+
+// -1: another seed each time, also where a created model has one.
+Json random_seed() {
+  std::random_device random;
+  return int64_t{random()} << 31 | int64_t{random()};
+}
+
 void translate_option(const std::string& name, const Json& value, const Fields& options,
                       Json& body) {
   const auto mapped = std::find_if(kMapped.begin(), kMapped.end(),
                                    [&](const auto& pair) { return pair.first == name; });
-  if (mapped != kMapped.end()) {
-    body[std::string(mapped->second)] = value;
+  if (name == "seed" && value == -1) {
+    body[name] = random_seed();
+  } else if (mapped != kMapped.end()) {
+    body[std::string(mapped->second)] = in_range(name, value);
   } else if (name == "num_predict") {
     // Zero and less: no limit; -2: but the window's.
     const int64_t limit = options.integer(name, -2, kMaxInt).value_or(-1);
@@ -65,9 +86,7 @@ void translate_option(const std::string& name, const Json& value, const Fields& 
       refuse(name, "other than 1 (tail-free sampling) is not supported; leave it out");
     }
   } else if (name == "penalize_newline") {
-    if (!options.boolean(name).value_or(true)) {
-      refuse(name, "false is not supported; leave it out");
-    }
+    options.boolean(name);  // without effect in Ollama too
   } else if (std::find(kOfTheRunner.begin(), kOfTheRunner.end(), name) == kOfTheRunner.end()) {
     refuse(name, "is no option that this server knows");
   } else if (!value.is_number() && !value.is_boolean()) {
@@ -149,10 +168,15 @@ Json options_schema() {
   Json schema = request_schema(R"({
     "num_predict": {"type": "integer", "minimum": -2, "maximum": 2147483647},
     "tfs_z": {"enum": [1, null]},
-    "penalize_newline": {"enum": [true, null]}})");
+    "penalize_newline": {"type": "boolean"}})");
   const Json shared = openai::options_schema()["properties"];
   for (const auto& [name, shared_name] : kMapped) {
     schema["properties"][std::string(name)] = shared[std::string(shared_name)];
+  }
+  schema["properties"].update(openai::wide_ranges());
+  schema["properties"]["temperature"].erase("minimum");
+  for (const char* name : {"top_p", "min_p"}) {
+    schema["properties"][name] = Json::parse(R"({"type": ["number", "null"]})");
   }
   for (const std::string_view name : kOfTheRunner) {
     schema["properties"][std::string(name)] = {{"type", {"number", "boolean", "null"}}};

@@ -79,7 +79,7 @@ void read_shared(const Fields& fields, ChatRequest& request, Json& body) {
   read_model(fields);
   translate_options(fields, body);
   openai::copy_scheduling(fields, body);
-  body["model"] = plain_name(read_model(fields));
+  body["model"] = read_model(fields);
   request.keep_alive = read_keep_alive(fields);
   if (const auto truncate = fields.boolean("truncate")) {
     body["truncation"] = *truncate ? "auto" : "disabled";
@@ -107,6 +107,17 @@ std::vector<int32_t> read_context(const Fields& fields) {
   return tokens;
 }
 
+// In Ollama's words.
+void refuse_beside_raw(const Fields& fields) {
+  const FieldLog::Pause pause;
+  for (const char* name : {"template", "system", "context"}) {
+    const Json* value = fields.value(name);
+    if (value != nullptr && *value != Json("") && !(value->is_array() && value->empty())) {
+      throw bad_field(name, "raw mode does not support template, system, or context");
+    }
+  }
+}
+
 Json as_messages(const Fields& fields, const std::string& prompt) {
   Json messages = Json::array();
   const std::string system = fields.string("system").value_or("");
@@ -129,11 +140,6 @@ openai::ChatRequest to_normal_form(Json body, bool loads_only) {
 }
 
 }  // namespace
-
-std::string plain_name(const std::string& name) {
-  constexpr std::string_view kLatest = ":latest";
-  return name.ends_with(kLatest) ? name.substr(0, name.size() - kLatest.size()) : name;
-}
 
 std::string read_model(const Fields& fields) {
   for (const char* name : {"model", "name"}) {
@@ -171,6 +177,9 @@ GenerateRequest read_generate_request(const std::string& text) {
   request.suffix = fields.string("suffix").value_or("");
   request.raw = fields.boolean("raw").value_or(false);
   request.context = read_context(fields);
+  if (request.raw) {
+    refuse_beside_raw(fields);
+  }
   refuse_what_is_set(fields, {"images", "template", "logprobs", "top_logprobs"});
   request.base.loads_only = request.prompt.empty() && request.suffix.empty();
   body["messages"] = as_messages(fields, request.prompt);

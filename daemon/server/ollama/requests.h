@@ -28,9 +28,6 @@ struct GenerateRequest {
 ChatRequest read_chat_request(const std::string& body);
 GenerateRequest read_generate_request(const std::string& body);
 
-// The name without ":latest", which a name without a tag means.
-std::string plain_name(const std::string& name);
-
 // The value of "model" or, as older clients send it, "name". Throws RequestError when missing.
 std::string read_model(const Fields& fields);
 

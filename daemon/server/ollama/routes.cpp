@@ -19,6 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// The version of Ollama whose API this is: what later ones added is not all here.
+constexpr const char* kApiLevel = "0.12.6";
+
 Task<void> send(Exchange& exchange, Json body) {
   Response response;
   response.body = to_text(body);
@@ -168,11 +171,16 @@ Task<void> generate(Services& services, Exchange& exchange) {
   Generation generation(services, exchange, loaded.model);
   co_await services.run_on(services.work, [&] {
     openai::ChatRequest& chat = request.base.chat;
-    chat = with_created(services, loaded.model->name(), std::move(chat));
+    // The context has them already.
+    const auto messages =
+        request.context.empty() ? CreatedMessages::kInserted : CreatedMessages::kLeftOut;
+    chat = with_created(services, loaded.model->name(), std::move(chat), messages);
     ChatPrompt prompt = generate_prompt(services, *loaded.model, request, exchange);
     options.rules = prompt.rules;
     submit_chat(generation, request.base.chat, prompt);
-    loaded.format.prompt = std::move(prompt.tokens);
+    if (!request.raw) {
+      loaded.format.prompt = std::move(prompt.tokens);
+    }
     return true;
   });
   const auto format = generate_format(std::move(loaded.format));
@@ -196,7 +204,10 @@ Task<void> show(Services& services, Exchange& exchange) {
   co_await send(exchange, std::move(body));
 }
 
-Json version_body(const Services& services) { return {{"version", services.version}}; }
+// Clients take "version" for Ollama's and refuse one that they think too old for what they use.
+Json version_body(const Services& services) {
+  return {{"version", kApiLevel}, {"mlxr", services.version}};
+}
 
 Task<void> version(Services& services, Exchange& exchange) {
   co_await send(exchange, version_body(services));

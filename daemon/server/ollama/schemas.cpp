@@ -166,7 +166,8 @@ Json schemas() {
           "destination": {"type": "string", "minLength": 1}})",
       {"source", "destination"});
   all["OllamaShow"] = show_answer();
-  all["OllamaVersion"] = answer_schema(R"({"version": {"type": "string"}})", {"version"});
+  all["OllamaVersion"] = answer_schema(
+      R"({"version": {"type": "string"}, "mlxr": {"type": "string"}})", {"version", "mlxr"});
   all["OllamaError"] = answer_schema(R"({"error": {"type": "string"}})", {"error"});
   return all;
 }

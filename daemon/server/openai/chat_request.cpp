@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/openai/effort.h"
 
 namespace mlxr::openai {
 namespace {
@@ -135,23 +137,73 @@ Json read_messages(const Fields& fields) {
   return result;
 }
 
-Json read_tools(const Fields& fields) {
+// The tools that a call may be of, where "tool_choice" names some.
+struct AllowedTools {
+  std::set<std::string> names;
+  bool required = false;  // one of them must be called
+};
+
+// {"type": "allowed_tools", "allowed_tools": {"mode", "tools": [{"type": "function", "function":
+// {"name"}}]}}
+std::optional<AllowedTools> read_allowed_tools(const Fields& fields) {
+  const Json* choice = fields.value("tool_choice");
+  if (choice == nullptr || !choice->is_object() ||
+      Fields(*choice, "tool_choice.").string("type") != "allowed_tools") {
+    return std::nullopt;
+  }
+  const std::string path = "tool_choice.allowed_tools";
+  const Json* given = Fields(*choice, "tool_choice.").object("allowed_tools");
+  const Json* tools = given == nullptr ? nullptr : Fields(*given, path + ".").array("tools");
+  if (tools == nullptr) {
+    throw bad_field(path, "\"" + path + "\" must be {\"mode\": ..., \"tools\": [...]}");
+  }
+  const std::string mode = Fields(*given, path + ".").string("mode").value_or("auto");
+  if (mode != "auto" && mode != "required") {
+    throw bad_field(path + ".mode",
+                    "\"" + path + ".mode\" must be auto or required, not \"" + mode + "\"");
+  }
+  AllowedTools allowed{{}, mode == "required"};
+  for (size_t i = 0; i < tools->size(); ++i) {
+    const std::string tool = at(path + ".tools", i);
+    const Json* function = Fields(object_at(*tools, i, tool), tool + ".").object("function");
+    const auto name =
+        function == nullptr ? std::nullopt : Fields(*function, tool + ".function.").string("name");
+    if (!name) {
+      throw bad_field(tool, "\"" + tool +
+                                "\" must be {\"type\": \"function\", \"function\": {\"name\": "
+                                "...}}");
+    }
+    allowed.names.insert(*name);
+  }
+  return allowed;
+}
+
+void check_tool(const Json& tools, size_t index) {
+  const std::string path = at("tools", index);
+  const Fields tool(object_at(tools, index, path), path + ".");
+  const Json* function = tool.object("function");
+  if (tool.string("type").value_or("function") != "function" || function == nullptr ||
+      !Fields(*function, path + ".function.").string("name")) {
+    throw bad_field(path, "\"" + path + "\" must be {\"type\": \"function\", \"function\": " +
+                              "{\"name\": ..., ...}}");
+  }
+}
+
+// Null where nothing can be called. Tools that are not allowed are hidden from the model.
+Json read_tools(const Fields& fields, const std::optional<AllowedTools>& allowed) {
   const Json* tools = fields.array("tools");
   const Json* choice = fields.value("tool_choice");
   if (tools == nullptr || tools->empty() || (choice != nullptr && *choice == "none")) {
     return nullptr;
   }
+  Json kept = Json::array();
   for (size_t i = 0; i < tools->size(); ++i) {
-    const std::string path = at("tools", i);
-    const Fields tool(object_at(*tools, i, path), path + ".");
-    const Json* function = tool.object("function");
-    if (tool.string("type").value_or("function") != "function" || function == nullptr ||
-        !Fields(*function, path + ".function.").string("name")) {
-      throw bad_field(path, "\"" + path + "\" must be {\"type\": \"function\", \"function\": " +
-                                "{\"name\": ..., ...}}");
+    check_tool(*tools, i);
+    if (!allowed || allowed->names.contains((*tools)[i]["function"]["name"].get<std::string>())) {
+      kept.push_back((*tools)[i]);
     }
   }
-  return *tools;
+  return kept.empty() ? Json() : kept;
 }
 
 bool has_tool(const Json& tools, const std::string& name) {
@@ -159,14 +211,25 @@ bool has_tool(const Json& tools, const std::string& name) {
                      [&](const Json& tool) { return tool["function"]["name"] == name; });
 }
 
+// What "tool_choice" asks for, and whether it can be had; an empty name is any of the tools.
+void check_choice(const std::string& name, const Json& tools) {
+  if (tools.is_null() || (!name.empty() && !has_tool(tools, name))) {
+    throw bad_field("tool_choice", "\"tool_choice\" asks for a call of " +
+                                       (name.empty() ? "a tool" : "\"" + name + "\"") +
+                                       ", which \"tools\" does not have");
+  }
+}
+
 // Nothing: the model chooses. An empty name: it must call something.
-std::optional<std::string> read_forced_call(const Fields& fields, const Json& tools) {
+std::optional<std::string> read_forced_call(const Fields& fields, const Json& tools,
+                                            const std::optional<AllowedTools>& allowed) {
   const Json* choice = fields.value("tool_choice");
-  if (choice == nullptr || *choice == "auto" || *choice == "none") {
+  if (choice == nullptr || *choice == "auto" || *choice == "none" ||
+      (allowed && !allowed->required)) {
     return std::nullopt;
   }
   std::optional<std::string> name;
-  if (*choice == "required") {
+  if (*choice == "required" || allowed) {
     name = "";
   } else if (const Json* function = choice->is_object()
                                         ? Fields(*choice, "tool_choice.").object("function")
@@ -175,14 +238,11 @@ std::optional<std::string> read_forced_call(const Fields& fields, const Json& to
   }
   if (!name) {
     throw bad_field("tool_choice",
-                    "\"tool_choice\" must be \"auto\", \"none\", \"required\" or {\"type\": "
-                    "\"function\", \"function\": {\"name\": ...}}");
+                    "\"tool_choice\" must be \"auto\", \"none\", \"required\", {\"type\": "
+                    "\"function\", \"function\": {\"name\": ...}} or {\"type\": "
+                    "\"allowed_tools\", \"allowed_tools\": {...}}");
   }
-  if (tools.is_null() || (!name->empty() && !has_tool(tools, *name))) {
-    throw bad_field("tool_choice", "\"tool_choice\" asks for a call of " +
-                                       (name->empty() ? "a tool" : "\"" + *name + "\"") +
-                                       ", which \"tools\" does not have");
-  }
+  check_choice(*name, tools);
   return name;
 }
 
@@ -206,17 +266,48 @@ std::optional<bool> read_truncation(const Fields& fields) {
   return truncation ? std::optional(*truncation == "auto") : std::nullopt;
 }
 
+// A last message of the assistant's is what its answer begins with, as in llama-server; vLLM's
+// fields say otherwise.
+PromptEnd read_end(const Fields& fields, const Json& messages) {
+  const Json& last = messages.back();
+  const bool open = last["role"] == "assistant" && last.value("tool_calls", Json()).empty();
+  const auto goes_on = fields.boolean("continue_final_message");
+  const auto new_turn = fields.boolean("add_generation_prompt");
+  if (goes_on.value_or(false)) {
+    if (new_turn.value_or(false)) {
+      throw bad_field("add_generation_prompt",
+                      "\"add_generation_prompt\" and \"continue_final_message\" cannot both be "
+                      "true");
+    }
+    if (!open) {
+      throw bad_field("continue_final_message",
+                      "\"continue_final_message\" needs a last message of the assistant's, "
+                      "without tool calls");
+    }
+    return PromptEnd::kLastMessage;
+  }
+  if (open && !goes_on && !new_turn.value_or(false)) {
+    return PromptEnd::kLastMessage;
+  }
+  return new_turn.value_or(true) ? PromptEnd::kNewTurn : PromptEnd::kNothing;
+}
+
 ChatRequest checked(Json body) {
   ChatRequest request;
   request.body = std::move(body);
   const Fields fields(request.body);
   request.options = read_options(fields);
   request.messages = read_messages(fields);
-  request.tools = read_tools(fields);
-  request.forced_call = read_forced_call(fields, request.tools);
+  request.end = read_end(fields, request.messages);
+  const std::optional<AllowedTools> allowed = read_allowed_tools(fields);
+  request.tools = read_tools(fields, allowed);
+  request.forced_call = read_forced_call(fields, request.tools, allowed);
   request.parallel_calls = fields.boolean("parallel_tool_calls").value_or(true);
   if (const Json* variables = fields.object("chat_template_kwargs")) {
     request.template_variables = *variables;
+  }
+  if (const auto effort = fields.string("reasoning_effort")) {
+    apply_effort(*effort, "reasoning_effort", request.template_variables);
   }
   request.n_logprobs = read_logprobs(fields);
   request.truncate = read_truncation(fields);
@@ -230,6 +321,10 @@ ChatRequest to_chat_request(Json body) {
   return checked(std::move(body));
 }
 
-ChatRequest read_chat_request(const std::string& body) { return checked(parse_json_object(body)); }
+ChatRequest read_chat_request(const std::string& text) {
+  Json body = parse_json_object(text);
+  check_ranges(Fields(body));
+  return checked(std::move(body));
+}
 
 }  // namespace mlxr::openai

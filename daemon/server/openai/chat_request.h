@@ -2,6 +2,7 @@
 #pragma once
 
 #include "daemon/server/openai/request_options.h"
+#include "daemon/server/prompt_end.h"
 
 namespace mlxr::openai {
 
@@ -11,6 +12,7 @@ struct ChatRequest {
   Json messages;         // as templates want them: content is a string, arguments are objects
   Json tools = nullptr;  // null, or an array
   Json template_variables = Json::object();
+  PromptEnd end = PromptEnd::kNewTurn;
   std::optional<std::string>
       forced_call;  // a function that must be called; empty: any of the tools
   bool parallel_calls = true;

@@ -124,8 +124,10 @@ CompletionRequest to_completion_request(Json body) {
   return request;
 }
 
-CompletionRequest read_completion_request(const std::string& body) {
-  return to_completion_request(parse_json_object(body));
+CompletionRequest read_completion_request(const std::string& text) {
+  Json body = parse_json_object(text);
+  check_ranges(Fields(body));
+  return to_completion_request(std::move(body));
 }
 
 }  // namespace mlxr::openai

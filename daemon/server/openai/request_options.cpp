@@ -1,5 +1,6 @@
 #include "daemon/server/openai/request_options.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -53,10 +54,9 @@ bool is_set(const Json& value) {
 
 void refuse_what_is_never_served(const Fields& fields) {
   const FieldLog::Pause pause;
-  for (const char* name :
-       {"audio", "functions", "function_call", "web_search_options", "prediction", "min_tokens",
-        "stop_token_ids", "bad_words", "allowed_token_ids", "use_beam_search", "prompt_logprobs",
-        "continue_final_message", "images"}) {
+  for (const char* name : {"audio", "functions", "function_call", "web_search_options",
+                           "prediction", "min_tokens", "stop_token_ids", "bad_words",
+                           "allowed_token_ids", "use_beam_search", "prompt_logprobs", "images"}) {
     const Json* value = fields.value(name);
     if (value != nullptr && is_set(*value) && *value != Json(0)) {
       refuse_unsupported(name, "; leave it out");
@@ -86,8 +86,9 @@ struct NumberField {
   double lowest, highest;
   float SamplingParams::*into;
 };
+// What this server can do; the APIs allow less (check_ranges).
 constexpr std::array<NumberField, 17> kNumbers{{
-    {"temperature", 0, 2, &SamplingParams::temperature},
+    {"temperature", 0, 100, &SamplingParams::temperature},
     {"dynatemp_range", 0, 2, &SamplingParams::dynatemp_range},
     {"dynatemp_exponent", 0.01, 100, &SamplingParams::dynatemp_exponent},
     {"top_p", 0, 1, &SamplingParams::top_p},
@@ -99,13 +100,21 @@ constexpr std::array<NumberField, 17> kNumbers{{
     {"mirostat_eta", 0, 1, &SamplingParams::mirostat_eta},
     {"repeat_penalty", 0.01, 10, &SamplingParams::repeat_penalty},
     {"repetition_penalty", 0.01, 10, &SamplingParams::repeat_penalty},
-    {"presence_penalty", -2, 2, &SamplingParams::presence_penalty},
-    {"frequency_penalty", -2, 2, &SamplingParams::frequency_penalty},
+    {"presence_penalty", -100, 100, &SamplingParams::presence_penalty},
+    {"frequency_penalty", -100, 100, &SamplingParams::frequency_penalty},
     {"dry_multiplier", 0, 100, &SamplingParams::dry_multiplier},
     {"dry_base", 1, 100, &SamplingParams::dry_base},
     // -1 is off, as in llama-server.
     {"top_n_sigma", -1, 100, &SamplingParams::top_n_sigma},
 }};
+
+struct NumberRange {
+  const char* name;
+  double lowest, highest;
+};
+// OpenAI's.
+constexpr std::array<NumberRange, 3> kRanges{
+    {{"temperature", 0, 2}, {"presence_penalty", -2, 2}, {"frequency_penalty", -2, 2}}};
 
 struct CountField {
   const char* name;
@@ -241,6 +250,23 @@ void copy_scheduling(const Fields& fields, Json& body) {
   }
 }
 
+void check_ranges(const Fields& fields) {
+  for (const NumberRange& range : kRanges) {
+    fields.number(range.name, range.lowest, range.highest);
+  }
+}
+
+Json wide_ranges() {
+  Json properties = Json::object();
+  for (const NumberRange& range : kRanges) {
+    const auto* field = std::find_if(kNumbers.begin(), kNumbers.end(), [&](const auto& one) {
+      return std::string_view(one.name) == range.name;
+    });
+    properties[range.name] = or_null(number_schema(field->lowest, field->highest));
+  }
+  return properties;
+}
+
 void apply_sampling(const Fields& fields, SamplingParams& params) {
   for (const NumberField& field : kNumbers) {
     if (const auto number = fields.number(field.name, field.lowest, field.highest)) {
@@ -301,6 +327,9 @@ Json options_schema() {
       integer_schema(std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
   for (const NumberField& field : kNumbers) {
     add(field.name, number_schema(field.lowest, field.highest));
+  }
+  for (const NumberRange& range : kRanges) {
+    add(range.name, number_schema(range.lowest, range.highest));
   }
   for (const CountField& field : kCounts) {
     add(field.name, integer_schema(field.lowest, field.highest));

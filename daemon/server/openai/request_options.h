@@ -43,6 +43,12 @@ RequestOptions read_options(const Fields& fields);
 // What read_options and apply_sampling read.
 Json options_schema();
 
+// The normal form takes more than OpenAI does, for Ollama's clients and models. Throws RequestError
+// for what OpenAI, and Anthropic here, would not take.
+void check_ranges(const Fields& fields);
+// Schemas of those fields as the normal form takes them.
+Json wide_ranges();
+
 // priority, timeout and cache_salt, alone; what it reads.
 void read_scheduling(const Fields& fields, RequestOptions& options);
 Json scheduling_schema();

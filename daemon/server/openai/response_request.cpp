@@ -7,6 +7,7 @@
 
 #include "daemon/server/field_log.h"
 #include "daemon/server/http/api_error.h"
+#include "daemon/server/openai/effort.h"
 #include "daemon/server/openai/response_items.h"
 
 namespace mlxr::openai {
@@ -92,28 +93,20 @@ void translate_tools(const Fields& fields, Json& body) {
   }
 }
 
-// {"type": "allowed_tools", "mode", "tools": [{"type": "function", "name"}]}: the others are
-// hidden.
-void allow_tools(const Fields& choice, Json& body) {
-  const Json* allowed = choice.array("tools");
-  std::set<std::string> names;
-  for (size_t i = 0; allowed != nullptr && i < allowed->size(); ++i) {
+// {"type": "allowed_tools", "mode", "tools": [{"type": "function", "name"}]}
+Json allowed_tools(const Fields& choice) {
+  const Json* tools = choice.array("tools");
+  Json allowed{{"mode", choice.string("mode").value_or("auto")}, {"tools", Json::array()}};
+  for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
     const std::string path = choice.path("tools[") + std::to_string(i) + "]";
-    const Json& tool = (*allowed)[i];
+    const Json& tool = (*tools)[i];
     const auto name = tool.is_object() ? Fields(tool, path + ".").string("name") : std::nullopt;
     if (!name) {
       wrong(path, "must be {\"type\": \"function\", \"name\": ...}");
     }
-    names.insert(*name);
+    allowed["tools"].push_back({{"type", "function"}, {"function", {{"name", *name}}}});
   }
-  Json kept = Json::array();
-  for (const Json& tool : body.value("tools", Json::array())) {
-    if (names.contains(tool["function"]["name"].get<std::string>())) {
-      kept.push_back(tool);
-    }
-  }
-  body["tools"] = std::move(kept);
-  body["tool_choice"] = choice.string("mode").value_or("auto");
+  return {{"type", "allowed_tools"}, {"allowed_tools", std::move(allowed)}};
 }
 
 void translate_tool_choice(const Fields& fields, Json& body) {
@@ -131,7 +124,7 @@ void translate_tool_choice(const Fields& fields, Json& body) {
     body["tool_choice"] = {{"type", "function"},
                            {"function", {{"name", inner.string("name").value_or("")}}}};
   } else if (type == "allowed_tools") {
-    allow_tools(inner, body);
+    body["tool_choice"] = allowed_tools(inner);
   } else {
     wrong("tool_choice.type", "must be function or allowed_tools, not \"" + type + "\"",
           kUnsupported);
@@ -162,7 +155,6 @@ void translate_format(const Fields& fields, Json& body) {
   }
 }
 
-// Templates of different families listen to different names.
 void translate_effort(const Fields& fields, Json& body) {
   const Json* variables = fields.object("chat_template_kwargs");
   if (variables != nullptr) {
@@ -174,21 +166,7 @@ void translate_effort(const Fields& fields, Json& body) {
   if (!effort) {
     return;
   }
-  static constexpr std::array<std::string_view, 6> kEfforts{"none",   "minimal", "low",
-                                                            "medium", "high",    "xhigh"};
-  if (std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
-    wrong("reasoning.effort",
-          "must be none, minimal, low, medium, high or xhigh, not \"" + *effort + "\"");
-  }
-  const bool thinks = *effort != "none";
-  Json& kwargs = body["chat_template_kwargs"];
-  kwargs["enable_thinking"] = thinks;
-  kwargs["thinking"] = thinks;
-  if (thinks) {
-    kwargs["reasoning_effort"] = *effort == "minimal" ? "low"
-                                 : *effort == "xhigh" ? "high"
-                                                      : *effort;
-  }
+  apply_effort(*effort, "reasoning.effort", body["chat_template_kwargs"]);
 }
 
 Json read_metadata(const Fields& fields) {
@@ -245,6 +223,22 @@ Json shown_fields(const Fields& fields) {
   return shown;
 }
 
+// A result is of a call that came before it. The sentence is OpenAI's.
+void check_results(const Json& conversation) {
+  std::set<std::string> called;
+  for (const Json& item : conversation) {
+    if (item["type"] == "function_call") {
+      called.insert(item["call_id"].get<std::string>());
+    } else if (item["type"] == "function_call_output") {
+      const std::string id = item["call_id"].get<std::string>();
+      if (!called.contains(id)) {
+        throw bad_field("input",
+                        "No tool call found for function call output with call_id " + id + ".");
+      }
+    }
+  }
+}
+
 Json read_conversation(const Fields& fields, const EarlierItems& earlier) {
   const auto previous = fields.string("previous_response_id");
   Json items = previous ? earlier(*previous) : Json::array();
@@ -269,6 +263,7 @@ Json chat_body(const Fields& fields, const Json& conversation, bool with_logprob
   translate_tool_choice(fields, body);
   translate_format(fields, body);
   translate_effort(fields, body);
+  body["continue_final_message"] = false;  // a message among the items is complete
   body["messages"] = messages_of_items(fields.string("instructions").value_or(""), conversation);
   return body;
 }
@@ -279,6 +274,7 @@ ResponseRequest read_response_request(const std::string& text, const EarlierItem
   const Json source = parse_json_object(text);
   const Fields fields(source);
   refuse_what_is_not_served(fields);
+  check_ranges(fields);
   ResponseRequest request;
   const Json* input = fields.value("input");
   if (input == nullptr) {
@@ -291,6 +287,7 @@ ResponseRequest read_response_request(const std::string& text, const EarlierItem
   if (request.conversation.empty()) {
     wrong("input", "must have at least one item");
   }
+  check_results(request.conversation);
   request.store = fields.boolean("store").value_or(true);
   request.with_logprobs = wants_logprobs(fields);
   request.shown = shown_fields(fields);

@@ -5,6 +5,7 @@
 #include "daemon/server/created.h"
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/http/kept_stream.h"
+#include "daemon/server/openai/input_items.h"
 #include "daemon/server/openai/response_format.h"
 #include "daemon/server/openai/response_request.h"
 #include "daemon/server/prompt_overflow.h"
@@ -81,13 +82,17 @@ void submit(Services& services, Exchange& exchange, Generation& generation,
   }
 }
 
-Task<void> create(Services& services, Exchange& exchange) {
-  const std::string owner = exchange.caller.key_id;
-  ResponseRequest request = co_await services.run_on(services.work, [&] {
+Task<ResponseRequest> read(Services& services, Exchange& exchange) {
+  co_return co_await services.run_on(services.work, [&services, &exchange] {
     return read_response_request(exchange.request().body, [&](const std::string& id) {
-      return conversation_of(services, owner, id);
+      return conversation_of(services, exchange.caller.key_id, id);
     });
   });
+}
+
+Task<void> create(Services& services, Exchange& exchange) {
+  const std::string owner = exchange.caller.key_id;
+  ResponseRequest request = co_await read(services, exchange);
   KeptStream stream(exchange, kEventStreamType, kEventStreamPing);
   Generation generation(services, exchange,
                         co_await services.acquire(exchange, request.chat.options, stream));
@@ -120,20 +125,27 @@ Task<void> show(Services& services, Exchange& exchange) {
   co_await exchange.respond(std::move(response));
 }
 
-Json list_of(const std::string& text) {
-  Json items = Json::parse(text);
-  Json first = items.empty() ? Json() : items.front()["id"];
-  Json last = items.empty() ? Json() : items.back()["id"];
-  return {{"object", "list"},
-          {"data", std::move(items)},
-          {"first_id", std::move(first)},
-          {"last_id", std::move(last)},
-          {"has_more", false}};
+Task<void> show_input(Services& services, Exchange& exchange) {
+  const ItemsQuery query = read_items_query(exchange.request().query);
+  Response response;
+  response.body = to_text(page_of_items(Json::parse(find(services, exchange).input), query));
+  co_await exchange.respond(std::move(response));
 }
 
-Task<void> show_input(Services& services, Exchange& exchange) {
+Json token_count(Services& services, const ServedModel& model, const ResponseRequest& request) {
+  const ChatRequest chat = with_created(services, model.name(), request.chat);
+  return {{"object", "response.input_tokens"},
+          {"input_tokens", build_chat_prompt(services, model.model(), chat).tokens.size()}};
+}
+
+Task<void> count_input(Services& services, Exchange& exchange) {
+  const ResponseRequest request = co_await read(services, exchange);
+  const auto model =
+      co_await services.acquire(exchange, request.chat.options.model, request.chat.options.timeout);
+  exchange.record.model = model->name();
   Response response;
-  response.body = to_text(list_of(find(services, exchange).input));
+  response.body = co_await services.run_on(
+      services.work, [&] { return to_text(token_count(services, *model, request)); });
   co_await exchange.respond(std::move(response));
 }
 
@@ -169,8 +181,16 @@ void add_response_routes(Router& router, Services& services) {
               "/v1/responses/{id}/input_items",
               Access::kInference,
               "What a stored response answers",
-              {"", "InputItems"}},
+              {"", "InputItems"},
+              false,
+              "InputItemsQuery"},
              with(show_input));
+  router.add({"POST",
+              "/v1/responses/input_tokens",
+              Access::kInference,
+              "Count the tokens of a conversation of items",
+              {"ResponseRequest", "InputTokens"}},
+             with(count_input));
   router.add({"DELETE",
               "/v1/responses/{id}",
               Access::kInference,

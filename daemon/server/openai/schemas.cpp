@@ -1,6 +1,8 @@
 #include "daemon/server/openai/schemas.h"
 
 #include "daemon/server/embedding.h"
+#include "daemon/server/openai/effort.h"
+#include "daemon/server/openai/input_items.h"
 #include "daemon/server/openai/request_options.h"
 #include "daemon/server/schema.h"
 
@@ -46,16 +48,28 @@ Json chat_request() {
           "strict": {"type": ["boolean", "null"]}}, "required": ["name"]}},
       "required": ["function"]}},
     "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]},
-      {"type": "object", "properties": {"function": {"type": "object",
+      {"type": "object", "properties": {"type": {"enum": ["function", null]},
+        "function": {"type": "object",
         "properties": {"name": {"type": "string"}}, "required": ["name"]}},
-        "required": ["function"]}]},
+        "required": ["function"]},
+      {"type": "object", "properties": {"type": {"const": "allowed_tools"},
+        "allowed_tools": {"type": "object", "properties": {
+          "mode": {"enum": ["auto", "required", null]},
+          "tools": {"type": "array", "items": {"type": "object", "properties": {
+            "type": {"enum": ["function"]}, "function": {"type": "object",
+              "properties": {"name": {"type": "string"}}, "required": ["name"]}},
+            "required": ["function"]}}}, "required": ["tools"]}},
+        "required": ["type", "allowed_tools"]}]},
     "parallel_tool_calls": {"type": "boolean"},
     "chat_template_kwargs": {"type": "object"},
+    "continue_final_message": {"type": "boolean"},
+    "add_generation_prompt": {"type": "boolean"},
     "truncation": {"enum": ["auto", "disabled", null]},
     "logprobs": {"type": "boolean"}})",
                                {"messages"});
   schema["properties"]["messages"]["items"]["anyOf"] = messages();
   schema["properties"]["top_logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
+  schema["properties"]["reasoning_effort"] = effort_schema();
   return extended(std::move(schema), options_schema());
 }
 
@@ -123,8 +137,7 @@ constexpr const char* kResponseRequest = R"({
   "text": {"type": "object", "properties": {"format": {"type": ["object", "null"], "properties": {
     "type": {"enum": ["text", "json_object", "json_schema"]}, "name": {"type": "string"},
     "schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}}}}},
-  "reasoning": {"type": "object", "properties": {
-    "effort": {"enum": ["none", "minimal", "low", "medium", "high", "xhigh", null]}}},
+  "reasoning": {"type": "object", "properties": {"effort": {}}},
   "include": {"type": "array", "items": {"type": "string"}},
   "truncation": {"enum": ["auto", "disabled", null]},
   "chat_template_kwargs": {"type": "object"},
@@ -137,6 +150,7 @@ Json response_request() {
   Json schema = request_schema(kResponseRequest, {"input"});
   Json& properties = schema["properties"];
   const Json shared = options_schema()["properties"];
+  properties["reasoning"]["properties"]["effort"] = effort_schema();
   properties["max_output_tokens"] = shared["max_tokens"];
   properties["top_logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
   for (const char* name :
@@ -275,7 +289,15 @@ Json schemas() {
   all["ResponseRequest"] = response_request();
   all["Response"] = response();
   all["ResponseDeleted"] = deleted("response");
-  all["InputItems"] = list_of(Json::parse(R"({"type": "object"})"));
+  all["InputItems"] = extended(list_of(Json::parse(R"({"type": "object"})")),
+                               answer_schema(R"({
+    "first_id": {"type": ["string", "null"]}, "last_id": {"type": ["string", "null"]},
+    "has_more": {"type": "boolean"}})",
+                                             {"first_id", "last_id", "has_more"}));
+  all["InputItemsQuery"] = items_query_schema();
+  all["InputTokens"] = answer_schema(
+      R"({"object": {"const": "response.input_tokens"}, "input_tokens": {"type": "integer"}})",
+      {"object", "input_tokens"});
   all["Model"] = model_object();
   all["ModelDeleted"] = deleted("model");
   all["ModelList"] = list_of(model_object());

@@ -237,7 +237,8 @@ TEST(AnthropicFormat, AnEmptyAnswerHasABlock) {
   ASSERT_EQ(events.size(), 3U);
   EXPECT_EQ(events[0]["content_block"], Json({{"type", "text"}, {"text", ""}}));
   EXPECT_EQ(events[2]["delta"]["stop_reason"], "max_tokens");
-  EXPECT_EQ(anthropic::error_body({404, "no", "", "", ""})["error"]["type"], "not_found_error");
+  EXPECT_EQ(anthropic::error_body({404, "no", "", "", ""}, "req_1")["error"]["type"],
+            "not_found_error");
 }
 
 GenerateEvent text_event(const std::string& text, std::vector<int32_t> tokens, bool final) {

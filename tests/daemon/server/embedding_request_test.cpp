@@ -142,7 +142,7 @@ TEST(OllamaEmbedRequest, TakesBothShapes) {
       R"({"model":"m:latest","input":["a","b"],"truncate":false,"dimensions":4,"keep_alive":"5m",
           "options":{"num_ctx":2048,"temperature":0.5}})",
       false);
-  EXPECT_EQ(request.embed.options.model, "m");
+  EXPECT_EQ(request.embed.options.model, "m:latest");
   EXPECT_EQ(request.embed.texts, (Texts{"a", "b"}));
   EXPECT_FALSE(request.embed.truncate);
   EXPECT_EQ(request.embed.dimensions, 4);

@@ -38,7 +38,10 @@ const std::vector<Reader>& readers() {
             kTools + R"(,"tool_choice":{"function":{"name":"f"}},"response_format":
             {"type":"json_schema","json_schema":{"schema":{}}}})",
         R"({"messages":[{"role":"user","content":[{"type":"refusal","refusal":"a"}]}],
-            "structured_outputs":{}})"}},
+            "structured_outputs":{}})",
+        std::string(R"({"messages":[{"role":"user","content":"a"}],)") + kTools +
+            R"(,"tool_choice":{"type":"allowed_tools",
+                "allowed_tools":{"tools":[{"function":{"name":"f"}}]}}})"}},
       {"CompletionRequest",
        [](const std::string& body) { openai::read_completion_request(body); },
        {R"({"prompt":"a","lora":[{"id":0}]})"}},
@@ -87,7 +90,9 @@ const std::vector<Reader>& readers() {
        [](const std::string& body) { anthropic::read_messages_request(body, false); },
        {R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"}],
             "tools":[{"name":"f"}],"tool_choice":{"type":"tool","name":"f"},
-            "thinking":{"type":"enabled"}})"}},
+            "thinking":{"type":"enabled"}})",
+        R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"}],
+            "output_config":{"effort":"low"}})"}},
       {"TokenizeRequest",
        [](const std::string& body) { native::read_tokenize_request(body); },
        {R"({"content":"a"})", R"({"prompt":"a"})",
