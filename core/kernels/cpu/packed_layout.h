@@ -34,6 +34,10 @@ namespace mlxr::cpu {
 
 inline constexpr int64_t kGroupRows = 16;
 
+// With more columns than this, every instruction set unpacks a packed matrix to panels; with fewer,
+// some take it as it lies.
+inline constexpr int64_t kMostDotColumns = 32;
+
 struct PackedLayout {
   int32_t bits = 0;    // of a q; 0: the format has no packed form
   int32_t span = 0;    // columns
