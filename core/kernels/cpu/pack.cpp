@@ -317,11 +317,13 @@ void pack_float_tile(const MatrixRef& w, int64_t tile, uint8_t* out) {
 
 }  // namespace
 
-bool can_pack(const MatrixRef& w) {
+bool has_packed_form(const MatrixRef& w) {
   if (simd_level() == "generic") return false;
   const PackedLayout layout = packed_layout(w);
   return is_float(w.format) || (layout.bits != 0 && w.cols % layout.span == 0);
 }
+
+bool can_pack(const MatrixRef& w) { return has_packed_form(w); }
 
 void pack_tiles(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out, int64_t tile_stride) {
   select_simd_level();

@@ -112,6 +112,9 @@ inline PackedLayout packed_layout(const MatrixRef& w) {
 }
 
 // True when this machine has kernels for the packed form of `w`.
+bool has_packed_form(const MatrixRef& w);
+
+// True when that is worth having, by the table of what was measured (pack_gains.h).
 bool can_pack(const MatrixRef& w);
 
 // Two groups are a tile, kRowTile rows; a tile of floats is [cols][32 rows]. Tiles of one matrix

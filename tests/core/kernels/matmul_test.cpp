@@ -110,7 +110,7 @@ void expect_matches_reference(const RandomWeight& w, int64_t columns) {
   ThreadPool pool(2);
   const auto x = exact_activations(columns, w.cols, 77);
   std::vector<std::vector<float>> results = {product(w.ref(), x, columns, pool)};
-  if (cpu::can_pack(w.ref())) {
+  if (cpu::has_packed_form(w.ref())) {
     const Packed p = packed(w.ref());
     results.push_back(product(p.ref, x, columns, pool));
   }
@@ -185,7 +185,7 @@ TEST(Matmul, PackedRowsGiveTheSameBitsForAnyNumberOfColumns) {
   for (int64_t n = 1; n <= 14; ++n) counts.push_back(n);
   for (int64_t n = 1; n <= 6; ++n) counts.push_back(kMost + n);
   for (const RandomWeight& w : every_weight(72, 512)) {
-    if (!cpu::can_pack(w.ref())) continue;
+    if (!cpu::has_packed_form(w.ref())) continue;
     const Packed p = packed(w.ref());
     const auto x = exact_activations(kColumns, w.cols, 3);
     const auto together = product(p.ref, x, kColumns, three);
@@ -228,7 +228,7 @@ TEST(Matmul, NothingNeedsToBeAligned) {
     moved.biases = biases.data();
     std::vector<std::pair<cpu::MatrixRef, cpu::MatrixRef>> pairs = {{w.ref(), moved}};
     Packed p, packed_from_moved;
-    if (cpu::can_pack(w.ref())) {
+    if (cpu::has_packed_form(w.ref())) {
       p = packed(w.ref());
       packed_from_moved = packed(moved);
       pairs.emplace_back(p.ref, packed_from_moved.ref);
@@ -262,7 +262,7 @@ TEST(Matmul, AScaleThatIsNoNumberStaysInItsRow) {
     for (size_t i = 0; i < w.bytes.size(); ++i) w.bytes[i] = std::byte(i / row == kBad ? 255 : 0);
     std::vector<cpu::MatrixRef> refs = {w.ref()};
     Packed p;
-    if (cpu::can_pack(w.ref())) refs.push_back((p = packed(w.ref())).ref);
+    if (cpu::has_packed_form(w.ref())) refs.push_back((p = packed(w.ref())).ref);
     for (const cpu::MatrixRef& ref : refs) {
       for (const int64_t columns : {int64_t{3}, int64_t{20}, cpu::kMostDotColumns + 15}) {
         const auto out = product(ref, exact_activations(columns, w.cols, 5), columns, pool);
@@ -285,7 +285,7 @@ TEST(Matmul, AnActivationThatIsNoNumberMakesNoNumber) {
   for (const RandomWeight& w : every_weight(19, kCols)) {
     std::vector<cpu::MatrixRef> refs = {w.ref()};
     Packed p;
-    if (cpu::can_pack(w.ref())) refs.push_back((p = packed(w.ref())).ref);
+    if (cpu::has_packed_form(w.ref())) refs.push_back((p = packed(w.ref())).ref);
     for (const cpu::MatrixRef& ref : refs) {
       for (const int64_t columns : {int64_t{1}, int64_t{7}, cpu::kMostDotColumns + 15}) {
         auto x = exact_activations(columns, kCols, 5);
@@ -319,7 +319,7 @@ TEST(Matmul, EveryByteIsAScale) {
       std::byte* row = w.bytes.data() + r * row_bytes(format, w.cols);
       for (int i = 0; i < (mx ? 2 : 4); ++i) row[mx ? 17 * i : i] = static_cast<std::byte>(r);
     }
-    if (!cpu::can_pack(w.ref())) continue;
+    if (!cpu::has_packed_form(w.ref())) continue;
     const Packed p = packed(w.ref());
     const auto x = exact_activations(1, w.cols, 5);
     const auto out = product(p.ref, x, 1, pool);
