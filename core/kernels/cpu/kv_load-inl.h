@@ -63,8 +63,8 @@ HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
     // NaN, all ones, carries into that bit when a mantissa's last is added, and has it in float16.
     const auto top = hn::Set(di16, int16_t{0x4000});
     const auto number = hn::AndNot(top, hn::ShiftLeft<7>(bits));
-    const auto carry = hn::And(hn::Add(number, hn::Set(di16, int16_t{0x80})), top);
-    return promote_f16(d, hn::BitCast(d16, hn::Or(number, carry)));
+    const auto carried = hn::Add(number, hn::Set(di16, int16_t{0x80}));
+    return promote_f16(d, hn::BitCast(d16, hn::OrAnd(number, carried, top)));
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/formats/block_layouts.h"
 #include "core/kernels/cpu/pack_codebooks.h"
+#include "core/kernels/cpu/pack_gains.h"
 #include "core/kernels/cpu/packed_layout.h"
 #include "core/kernels/cpu/simd_level.h"
 
@@ -323,7 +324,7 @@ bool has_packed_form(const MatrixRef& w) {
   return is_float(w.format) || (layout.bits != 0 && w.cols % layout.span == 0);
 }
 
-bool can_pack(const MatrixRef& w) { return has_packed_form(w); }
+bool can_pack(const MatrixRef& w) { return has_packed_form(w) && packing_pays(w, simd_level()); }
 
 void pack_tiles(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out, int64_t tile_stride) {
   select_simd_level();
