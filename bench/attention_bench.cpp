@@ -1,5 +1,6 @@
 // Attention over a paged KV arena: decode of one token at several contexts, with the KV bytes read
-// a second, and prefill, with the multiply-adds of visible tokens counted as two operations.
+// a second, and prefill, with the multiply-adds of visible tokens counted as two operations; and
+// their shares of the machine's limits, if MLXR_BENCH_LIMITS names a file of them (limits.h).
 //   taskset -c 1 build/release/bin/mlxr-attention-bench --benchmark_filter='threads:1'
 #include <benchmark/benchmark.h>
 
@@ -10,6 +11,7 @@
 #include <string>
 #include <tuple>
 
+#include "bench/limits.h"
 #include "core/base/huge_pages.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/cpu/attention.h"
@@ -92,14 +94,12 @@ void run(benchmark::State& state, const Shape& shape, KvType type, int64_t token
                    workspace);
     benchmark::ClobberMemory();
   }
-  const auto steps = static_cast<double>(state.iterations());
   const double read = 2.0 * shape.kv_heads * static_cast<double>(tokens) / kBlockTokens *
                       static_cast<double>(kv.layer().region_bytes());
   const double seen = (static_cast<double>(tokens) - (queries - 1) / 2.0) * queries;
   const double work = 4.0 * shape.heads * shape.dim * seen;
-  using benchmark::Counter;
-  if (queries == 1) state.counters["GB/s"] = Counter(read * steps * 1e-9, Counter::kIsRate);
-  state.counters["GFLOP/s"] = Counter(work * steps * 1e-9, Counter::kIsRate);
+  if (queries == 1) bench::count_rate(state, read, bench::Limit::kRead, threads);
+  bench::count_rate(state, work, bench::Limit::kFp32, threads);
 }
 
 // Storing one token of every KV head, all over the arena.

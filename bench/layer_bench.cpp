@@ -1,16 +1,18 @@
 // What stands around a layer's products: norms, activations, rotation, quantising of activations,
-// routing, and a mixture's grouped product. Rows of a step's tokens stay in the cache, so the
-// figures are GB/s of floats read and written there by one thread; the grouped product's are
-// GB/s of weights (one token) and GOP/s (many).
+// routing, embedding, low-rank terms, and a mixture's grouped product. Rows of a step's tokens stay
+// in the cache, so the figures are GB/s of floats read and written there by one thread; the
+// products' are GB/s of weights (one token) and GOP/s (many). Shares of the machine's limits stand
+// beside them if MLXR_BENCH_LIMITS names a file of those (limits.h).
 //
-//   mlxr-layer-bench --benchmark_filter='Moe'      MLXR_BENCH_THREADS=2 for the products (default
-//   1)
+//   MLXR_BENCH_THREADS=2 (default 1) for what takes whole steps, named in capitals
+//   mlxr-layer-bench --benchmark_filter='Moe'
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
 #include <memory>
 #include <random>
 
+#include "bench/limits.h"
 #include "core/base/huge_pages.h"
 #include "core/kernels/cpu/activation.h"
 #include "core/kernels/cpu/activations.h"
@@ -25,7 +27,7 @@ namespace {
 
 using namespace mlxr;
 namespace mx = mlx::core;
-using benchmark::Counter;
+using bench::Limit;
 
 constexpr int64_t kWidth = 2048;  // Llama-1B's
 
@@ -47,7 +49,7 @@ std::shared_ptr<ThreadPool> pool() {
 
 // `floats` are read and written in each iteration.
 void count_floats(benchmark::State& state, int64_t floats) {
-  state.SetBytesProcessed(state.iterations() * floats * int64_t{sizeof(float)});
+  bench::count_rate(state, static_cast<double>(floats) * sizeof(float), Limit::kRead);
 }
 
 void rms_norm(benchmark::State& state) {
@@ -180,10 +182,15 @@ mx::array matrix_of(const std::vector<float>& values, int rows) {
   return mx::array(values.data(), shape, mx::float32);
 }
 
+KernelContext step_context() {
+  static const mx::Stream stream = mx::new_stream(mx::Device(mx::Device::cpu));
+  return {stream, pool()};
+}
+
 void Moe(benchmark::State& state, QuantFormat format) {
   const Mixture mixture(format);
   const int tokens = static_cast<int>(state.range(0));
-  const KernelContext context{mx::new_stream(mx::Device(mx::Device::cpu)), pool()};
+  const KernelContext context = step_context();
   const mx::array x = matrix_of(normal_floats(int64_t{tokens} * Mixture::kHidden), tokens);
   const mx::array logits = matrix_of(normal_floats(int64_t{tokens} * Mixture::kExperts), tokens);
   MoeParams params;
@@ -191,13 +198,72 @@ void Moe(benchmark::State& state, QuantFormat format) {
   for (auto _ : state) {
     benchmark::DoNotOptimize(moe_grouped_gemm(x, logits, mixture.mlps(), params, {}, context));
   }
-  const auto steps = static_cast<double>(state.iterations());
+  const int threads = pool()->size();
   if (tokens == 1) {
     const auto bytes = static_cast<double>(Mixture::kUsed * mixture.expert_bytes());
-    state.counters["GB/s"] = Counter(bytes * steps * 1e-9, Counter::kIsRate);
+    bench::count_rate(state, bytes, Limit::kRead, threads);
   }
   const double work = 2.0 * 3 * Mixture::kHidden * Mixture::kFfn * Mixture::kUsed * tokens;
-  state.counters["GOP/s"] = Counter(work * steps * 1e-9, Counter::kIsRate);
+  bench::count_rate(state, work, Limit::kInt8, threads);
+}
+
+Weight weight_of(QuantFormat format, int64_t rows, int64_t cols) {
+  const auto values = std::make_shared<mlxr::testing::RandomWeight>(
+      mlxr::testing::random_weight(format, rows, cols, 1));
+  return {values->ref(), values};
+}
+
+// A residual's sum and its norm, as between two halves of a layer.
+void AddNorm(benchmark::State& state, cpu::NormKind kind) {
+  const int tokens = static_cast<int>(state.range(0));
+  const KernelContext context = step_context();
+  const mx::array x = matrix_of(normal_floats(tokens * kWidth), tokens);
+  const std::vector<float> ones(kWidth, 1.0f);
+  const NormWeight weight{kind, 1e-5f, mx::array(ones.data(), {int{kWidth}}, mx::float32), {}};
+  for (auto _ : state) benchmark::DoNotOptimize(add_norm_fused(x, x, weight, context));
+  bench::count_rate(state, 4.0 * tokens * kWidth * sizeof(float), Limit::kRead, pool()->size());
+}
+
+// Rows all over a table that no cache holds.
+void Embed(benchmark::State& state, QuantFormat format) {
+  constexpr int64_t kVocabulary = 65536;
+  const KernelContext context = step_context();
+  const Weight table = weight_of(format, kVocabulary, kWidth);
+  const auto plan = std::make_shared<StepPlan>();
+  for (int64_t t = 0; t < state.range(0); ++t) {
+    plan->token_ids.push_back(static_cast<int32_t>(t * 7919 % kVocabulary));
+  }
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(embed(table, 1.0f, plan, context));
+    for (int32_t& id : plan->token_ids) id = (id + 104729) % int32_t{kVocabulary};
+  }
+  const auto bytes = static_cast<double>(state.range(0) * row_bytes(format, kWidth));
+  bench::count_rate(state, bytes, Limit::kRead, pool()->size());
+}
+
+// A product whose rows all take an adapter's term of this rank (0: none), Q4_K and float16.
+void LowRank(benchmark::State& state) {
+  const int rank = static_cast<int>(state.range(0)), tokens = static_cast<int>(state.range(1));
+  const KernelContext context = step_context();
+  LinearWeight base{weight_of(QuantFormat::kQ4_K, kWidth, kWidth), std::nullopt};
+  Weight* const one[] = {&base.weight};
+  if (const int64_t bytes = packed_size(one); bytes > 0) {
+    const auto memory = std::make_shared<HugePages>(static_cast<size_t>(bytes));
+    pack_weights(one, memory->data(), memory, *pool());
+  }
+  std::vector<LowRankTerms> terms;
+  if (rank > 0) {
+    terms.push_back({{.a = weight_of(QuantFormat::kF16, rank, kWidth),
+                      .b = weight_of(QuantFormat::kF16, kWidth, rank),
+                      .count = tokens}});
+  }
+  const mx::array x = matrix_of(normal_floats(tokens * kWidth), tokens);
+  for (auto _ : state) benchmark::DoNotOptimize(q_gemm_dequant(x, {&base}, context, terms));
+  const auto weights = static_cast<double>(row_bytes(QuantFormat::kQ4_K, kWidth) * kWidth +
+                                           2 * row_bytes(QuantFormat::kF16, kWidth) * rank);
+  if (tokens == 1) bench::count_rate(state, weights, Limit::kRead, pool()->size());
+  bench::count_rate(state, 2.0 * tokens * kWidth * (kWidth + 2 * rank), Limit::kInt8,
+                    pool()->size());
 }
 
 BENCHMARK(rms_norm);
@@ -213,6 +279,13 @@ BENCHMARK(quantize)->Arg(1)->Arg(8)->Arg(512);
 BENCHMARK(route);
 BENCHMARK_CAPTURE(Moe, Q4_K, QuantFormat::kQ4_K)->Arg(1)->Arg(512)->UseRealTime();
 BENCHMARK_CAPTURE(Moe, Q8_0, QuantFormat::kQ8_0)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(AddNorm, rms, cpu::NormKind::kRms)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(AddNorm, layer, cpu::NormKind::kLayer)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(Embed, F16, QuantFormat::kF16)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(Embed, Q8_0, QuantFormat::kQ8_0)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(Embed, Q4_K, QuantFormat::kQ4_K)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(Embed, Q6_K, QuantFormat::kQ6_K)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK(LowRank)->ArgsProduct({{0, 16, 64}, {1, 8, 512}})->UseRealTime();
 
 }  // namespace
 

@@ -1,12 +1,16 @@
 // Products of every weight format: decode (1 and 8 columns, a matrix that no cache holds) in GB/s
-// of weights, prompts (512 columns) in GOP/s. Compare with the machine's limits.
+// of weights, prompts (64 and 512 columns) in GOP/s, and shares of the machine's limits (limits.h).
+// Decoding of single rows, and packing, in GB/s of the file's format.
 //
-//   mlxr-matmul-bench --benchmark_filter='Q4_K.*packed'    MLXR_BENCH_THREADS=2 (default 1)
+//   machine_limits > limits.json
+//   MLXR_BENCH_LIMITS=limits.json MLXR_BENCH_THREADS=2 (default 1)
+//   mlxr-matmul-bench --benchmark_filter='Q4_K/packed'
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
 #include <string>
 
+#include "bench/limits.h"
 #include "core/base/huge_pages.h"
 #include "core/base/thread_pool.h"
 #include "core/kernels/cpu/matmul.h"
@@ -26,19 +30,38 @@ ThreadPool& pool() {
   return instance;
 }
 
+// A format and what it is called: "Q4_K", "MLX4-G64".
+struct Format {
+  QuantFormat format = QuantFormat::kF32;
+  int32_t bits = 0, group = 0;
+
+  RandomWeight matrix(int64_t rows, int64_t cols) const {
+    if (format != QuantFormat::kMlxAffine) return testing::random_weight(format, rows, cols, 1);
+    return testing::random_affine(bits, group, QuantFormat::kF16, rows, cols, 1);
+  }
+  std::string name() const { return format_name(matrix(1, 256).view()); }
+};
+
+std::vector<Format> every_format() {
+  std::vector<Format> all;
+  for (const QuantFormatInfo& f : quant_formats()) {
+    if (f.format != QuantFormat::kMlxAffine) all.push_back({f.format});
+  }
+  for (int32_t bits : {2, 3, 4, 5, 6, 8}) {
+    for (int32_t group : {32, 64, 128}) all.push_back({QuantFormat::kMlxAffine, bits, group});
+  }
+  return all;
+}
+
 struct Matrix {
   RandomWeight rows;
   HugePages memory;
   cpu::MatrixRef ref;
 };
 
-Matrix make_matrix(const std::string& format, int64_t rows, int64_t cols, bool packed) {
+Matrix make_matrix(const Format& format, int64_t rows, int64_t cols, bool packed) {
   Matrix m;
-  if (format.starts_with("MLX")) {
-    m.rows = testing::random_affine(format[3] - '0', 64, QuantFormat::kF16, rows, cols, 1);
-  } else {
-    m.rows = testing::random_weight(*quant_format_by_name(format), rows, cols, 1);
-  }
+  m.rows = format.matrix(rows, cols);
   m.ref = m.rows.ref();
   if (packed) {
     m.memory = HugePages(static_cast<size_t>(cpu::packed_bytes(m.ref)));
@@ -50,7 +73,7 @@ Matrix make_matrix(const std::string& format, int64_t rows, int64_t cols, bool p
   return m;
 }
 
-void multiply(benchmark::State& state, const std::string& format, bool packed, int64_t rows,
+void multiply(benchmark::State& state, const Format& format, bool packed, int64_t rows,
               int64_t cols, int64_t columns) {
   const Matrix m = make_matrix(format, rows, cols, packed);
   std::vector<float> x(static_cast<size_t>(columns * cols));
@@ -77,15 +100,30 @@ void multiply(benchmark::State& state, const std::string& format, bool packed, i
                                               out.data() + row, rows, scratch);
                            });
   }
-  const double bytes = static_cast<double>(m.rows.view().total_bytes());
-  state.counters["GB/s"] = benchmark::Counter(
-      bytes * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
-  state.counters["GOP/s"] =
-      benchmark::Counter(2e-9 * static_cast<double>(rows * cols * columns * state.iterations()),
-                         benchmark::Counter::kIsRate);
+  using bench::Limit;
+  const int threads = pool().size();
+  bench::count_rate(state, static_cast<double>(m.rows.view().total_bytes()), Limit::kRead, threads);
+  bench::count_rate(state, 2.0 * static_cast<double>(rows * cols * columns),
+                    cpu::needs_quantized_activations(m.ref) ? Limit::kInt8 : Limit::kFp32, threads);
 }
 
-void pack(benchmark::State& state, const std::string& format) {
+// Rows all over a table that no cache holds, as an embedding's are looked up.
+void decode_rows(benchmark::State& state, const Format& format) {
+  constexpr int64_t kRows = 65536, kCols = 2048;
+  const Matrix m = make_matrix(format, kRows, kCols, false);
+  std::vector<float> out(kCols);
+  int64_t row = 0;
+  for (auto _ : state) {
+    row = (row + 7919) % kRows;
+    cpu::decode_row(m.ref, row, out.data());
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+  }
+  bench::count_rate(state, static_cast<double>(m.rows.view().total_bytes()) / kRows,
+                    bench::Limit::kRead);
+}
+
+void pack(benchmark::State& state, const Format& format) {
   const Matrix m = make_matrix(format, 4096, 4096, false);
   HugePages memory(static_cast<size_t>(cpu::packed_bytes(m.ref)));
   for (auto _ : state) {
@@ -93,36 +131,38 @@ void pack(benchmark::State& state, const std::string& format) {
       cpu::pack_tiles(m.ref, begin, end, memory.data(), cpu::packed_tile_bytes(m.ref));
     });
   }
-  state.SetBytesProcessed(m.rows.view().total_bytes() * state.iterations());
+  bench::count_rate(state, static_cast<double>(m.rows.view().total_bytes()), bench::Limit::kRead,
+                    pool().size());
+}
+
+void add_products(const Format& format, bool packed) {
+  const std::string name = format.name() + (packed ? "/packed/" : "/rows/");
+  const auto add = [&](const char* what, int64_t rows, int64_t cols, int64_t columns) {
+    benchmark::RegisterBenchmark((name + what).c_str(), multiply, format, packed, rows, cols,
+                                 columns)
+        ->Unit(benchmark::kMicrosecond)
+        ->UseRealTime();
+  };
+  const int64_t many = format.format == QuantFormat::kF32 ? 16384 : 65536;  // 2 GiB would not do
+  add("decode1", many, 2048, 1);
+  add("decodeK", many, 8192, 1);
+  add("decode8", many, 2048, 8);
+  add("cached1", 512, 2048, 1);
+  add("cached8", 512, 2048, 8);
+  add("prompt64", 8192, 2048, 64);
+  add("prompt512", 2048, 2048, 512);
+  add("promptk512", 8192, 512, 512);
+  add("promptk8192", 512, 8192, 512);
 }
 
 void register_all() {
-  const char* formats[] = {"F16",     "BF16",  "F8_E4M3", "F8_E5M2", "Q4_0",   "Q4_1",
-                           "Q5_0",    "Q5_1",  "Q8_0",    "Q2_K",    "Q3_K",   "Q4_K",
-                           "Q5_K",    "Q6_K",  "Q8_K",    "IQ2_XXS", "IQ2_XS", "IQ2_S",
-                           "IQ3_XXS", "IQ3_S", "IQ1_S",   "IQ1_M",   "IQ4_NL", "IQ4_XS",
-                           "TQ1_0",   "TQ2_0", "MXFP4",   "NVFP4",   "MLX4",   "MLX8"};
-  for (const std::string format : formats) {
-    for (bool packed : {true, false}) {
-      if (packed && format.starts_with("F8")) continue;
-      const std::string name = format + (packed ? "/packed/" : "/rows/");
-      const auto add = [&](const char* what, int64_t rows, int64_t cols, int64_t columns) {
-        benchmark::RegisterBenchmark((name + what).c_str(), multiply, format, packed, rows, cols,
-                                     columns)
-            ->Unit(benchmark::kMicrosecond)
-            ->UseRealTime();
-      };
-      add("decode1", 65536, 2048, 1);
-      add("decodeK", 65536, 8192, 1);
-      add("decode8", 65536, 2048, 8);
-      add("cached1", 512, 2048, 1);
-      add("cached8", 512, 2048, 8);
-      add("prompt512", 2048, 2048, 512);
-      add("promptk512", 8192, 512, 512);
-      add("promptk8192", 512, 8192, 512);
-      if (packed)
-        benchmark::RegisterBenchmark((name + "pack").c_str(), pack, format)->UseRealTime();
-    }
+  for (const Format& format : every_format()) {
+    add_products(format, false);
+    const std::string name = format.name();
+    benchmark::RegisterBenchmark((name + "/decode_row").c_str(), decode_rows, format);
+    if (!cpu::has_packed_form(format.matrix(1, 256).ref())) continue;
+    add_products(format, true);
+    benchmark::RegisterBenchmark((name + "/packed/pack").c_str(), pack, format)->UseRealTime();
   }
 }
 

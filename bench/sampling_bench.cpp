@@ -1,10 +1,12 @@
-// Over a row of logits: argmax, top-k and softmax, and what a sort would take. GB/s of logits read.
+// Over a row of logits: argmax, top-k and softmax, and what a sort would take. GB/s of logits read,
+// and the share of the machine's if MLXR_BENCH_LIMITS names a file of its limits (limits.h).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <numeric>
 #include <random>
 
+#include "bench/limits.h"
 #include "core/kernels/cpu/softmax.h"
 #include "core/kernels/cpu/topk.h"
 
@@ -24,7 +26,7 @@ std::vector<float> logits(int64_t n, bool rising = false) {
 }
 
 void finish(benchmark::State& state, size_t logits) {
-  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(logits * sizeof(float)));
+  bench::count_rate(state, static_cast<double>(logits * sizeof(float)), bench::Limit::kRead);
 }
 
 // The bandwidth that the others are a share of: adding up the row.

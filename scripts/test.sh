@@ -51,8 +51,8 @@ gtest() { "$BIN/$1" --gtest_brief=1 "--gtest_output=json:$RESULTS/release-$1.jso
 suite_core() { gtest mlxr-core-tests; }
 # The kernels again at the instruction sets that this machine would not choose.
 simd() {
-  local kernels='SimdLevel.*:Matmul.*:Quantize*:EngineOnQ8.*:Attention.*:KvStore.*:Rope.*:TopK.*:Softmax.*'
-  kernels+=':Activation.*:Norm.*:Elementwise.*:MoeRouting.*:*/Moe.*'
+  local kernels='SimdLevel.*:Matmul.*:Quantize*:EngineOnQ8.*:Attention*.*:KvStore.*:Rope.*:TopK.*:Softmax.*'
+  kernels+=':Activation.*:Norm.*:Elementwise.*:MoeRouting.*:*/Moe.*:*/LowRank.*:*/SpecialNumbers.*:RowOps.*'
   MLXR_SIMD=$1 "$BIN/mlxr-core-tests" --gtest_brief=1 "--gtest_filter=$kernels" \
     "--gtest_output=json:$RESULTS/$1-mlxr-core-tests.json"
 }

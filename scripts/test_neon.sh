@@ -33,7 +33,7 @@ check() {
     "--gtest_output=json:$RESULTS/$level-mlxr-neon-tests.json" "$@" || FAILED=1
 }
 # Attention is the same code at every level, and its comparisons of bits take minutes under QEMU: they
-# run on x86, at three levels.
+# run on x86, at three levels, and here AttentionInShort has a little of each, at every level.
 BITS='Attention.*DoNotChangeBits:Attention.*DoesNotChangeBits:Attention.DecodePrefill*:Attention.*Windows*'
 check cortex-a53 neon "--gtest_filter=-$BITS" "$@"
 check neoverse-n1 neon-dotprod '--gtest_filter=-Attention.*:KvStore.*' "$@"

@@ -343,8 +343,10 @@ void ModelManager::Impl::load(const SlotPtr& slot) {
     }
     ServedPtr model = opened->load();
     const LoadedModelInfo info = model->info();
-    spdlog::info("loaded model=\"{}\" seconds={:.2f} memory_mib={} repacked_mib={}", info.name,
-                 info.load_seconds, info.memory.total() >> 20, info.repacked_bytes >> 20);
+    spdlog::info(
+        "loaded model=\"{}\" seconds={:.2f} memory_mib={} repacked_mib={} repack_seconds={:.2f}",
+        info.name, info.load_seconds, info.memory.total() >> 20, info.repacked_bytes >> 20,
+        info.repack_seconds);
     news = ready(slot, std::move(model));
   } catch (...) {
     news = failed(slot, std::current_exception());

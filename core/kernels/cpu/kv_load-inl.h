@@ -60,8 +60,11 @@ HWY_INLINE V load_numbers(const uint8_t* at, bool high = false) {
     const hn::Rebind<int16_t, D> di16;
     const hn::Rebind<hwy::float16_t, D> d16;
     const auto bits = hn::PromoteTo(di16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(at)));
-    const auto half = hn::And(hn::ShiftLeft<7>(bits), hn::Set(di16, static_cast<int16_t>(0xbfff)));
-    return promote_f16(d, hn::BitCast(d16, half));
+    // NaN, all ones, carries into that bit when a mantissa's last is added, and has it in float16.
+    const auto top = hn::Set(di16, int16_t{0x4000});
+    const auto number = hn::AndNot(top, hn::ShiftLeft<7>(bits));
+    const auto carried = hn::Add(number, hn::Set(di16, int16_t{0x80}));
+    return promote_f16(d, hn::BitCast(d16, hn::OrAnd(number, carried, top)));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/base/float16.h"
 #include "core/kernels/cpu/simd_level.h"
@@ -28,11 +29,16 @@ struct Group {
   uint16_t scale = 0;  // float16
 };
 
+HWY_INLINE auto is_number(V v) {
+  return hn::Le(hn::Abs(v), hn::Set(D(), std::numeric_limits<float>::max()));
+}
+
 HWY_INLINE void encode_f16(const float* x, Group& out) {
 #if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
   // The emulation does not round to nearest.
   for (int64_t i = 0; i < kKvGroup; ++i) {
-    const uint16_t half = f32_to_f16(std::clamp(x[i], -65504.0f, 65504.0f));
+    const uint16_t half =
+        f32_to_f16(std::isfinite(x[i]) ? std::clamp(x[i], -65504.0f, 65504.0f) : x[i]);
     std::memcpy(out.numbers + i * 2, &half, 2);
   }
 #else
@@ -40,8 +46,10 @@ HWY_INLINE void encode_f16(const float* x, Group& out) {
   const hn::Rebind<hwy::float16_t, D> d16;
   const V most = hn::Set(d, 65504.0f);
   for (int64_t i = 0; i < kKvGroup; i += kLanes) {
-    const V v = hn::Min(hn::Max(hn::Load(d, x + i), hn::Neg(most)), most);
-    hn::StoreU(hn::DemoteTo(d16, v), d16, reinterpret_cast<hwy::float16_t*>(out.numbers) + i);
+    const V v = hn::Load(d, x + i);
+    const V bounded = hn::Min(hn::Max(v, hn::Neg(most)), most);
+    const V kept = hn::IfThenElse(is_number(v), bounded, v);
+    hn::StoreU(hn::DemoteTo(d16, kept), d16, reinterpret_cast<hwy::float16_t*>(out.numbers) + i);
   }
 #endif
 }
@@ -82,31 +90,40 @@ HWY_INLINE void encode_f8(const float* x, Group& out) {
     const auto shifted = hn::BitCast(du, hn::Add(size, hn::Set(d, 16384.0f)));
     const auto small = hn::Sub(shifted, hn::Set(du, 0x46800000));
     const auto is_small = hn::RebindMask(du, hn::Lt(size, hn::Set(d, 0x1p-6f)));
-    const auto code = hn::Or(sign, hn::IfThenElse(is_small, small, normal));
+    const auto number = hn::Or(sign, hn::IfThenElse(is_small, small, normal));
+    const auto code = hn::IfThenElse(hn::RebindMask(du, is_number(v)), number, hn::Set(du, 0x7f));
     hn::StoreU(hn::DemoteTo(d8, hn::BitCast(di, code)), d8, out.numbers + i);
   }
 }
 
-// The greatest and least of a group.
+// The greatest and least of a group, both NaN if it holds what is no number.
 struct Extent {
   float least, most;
 };
 HWY_INLINE Extent extent(const float* x) {
   const D d;
+  const DI di;
   V least = hn::Load(d, x), most = least;
+  // Infinity and NaN are the greatest integers.
+  auto largest = hn::BitCast(di, hn::Abs(least));
   for (int64_t i = kLanes; i < kKvGroup; i += kLanes) {
-    least = hn::Min(least, hn::Load(d, x + i));
-    most = hn::Max(most, hn::Load(d, x + i));
+    const V v = hn::Load(d, x + i);
+    least = hn::Min(least, v);
+    most = hn::Max(most, v);
+    largest = hn::Max(largest, hn::BitCast(di, hn::Abs(v)));
+  }
+  if (hn::GetLane(hn::MaxOfLanes(di, largest)) >= 0x7f800000) {
+    return {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::quiet_NaN()};
   }
   return {hn::GetLane(hn::MinOfLanes(d, least)), hn::GetLane(hn::MaxOfLanes(d, most))};
 }
 
 // Keeps `scale` as float16 and returns the inverse of what is kept: numbers are rounded for the
-// scale that they will be read with.
+// scale that they will be read with. A NaN is kept.
 HWY_INLINE float keep_scale(float scale, Group& out) {
-  out.scale = f32_to_f16(std::clamp(scale, -65504.0f, 65504.0f));
+  out.scale = f32_to_f16(std::isnan(scale) ? scale : std::clamp(scale, -65504.0f, 65504.0f));
   const float kept = f16_to_f32(out.scale);
-  return kept == 0 ? 0.0f : 1.0f / kept;
+  return kept == 0 || std::isnan(kept) ? 0.0f : 1.0f / kept;
 }
 
 HWY_INLINE void encode_q8(const float* x, Group& out) {

@@ -2,9 +2,11 @@
 #include "core/kernels/cpu/matmul.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "core/base/error.h"
@@ -37,17 +39,31 @@ struct Tile {
 MLXR_BEFORE_NAMESPACE();
 namespace mlxr::cpu::HWY_NAMESPACE {
 
+// Block b of column c of a tile of `width`, which holds what is no number.
+HWY_INLINE void spoil_block(int64_t b, int64_t width, int64_t c, const Tile& to) {
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  for (int64_t g = 0; g < 8; ++g) std::memset(to.q + ((8 * b + g) * width + c) * 4, 0, 4);
+  for (int64_t half = 0; half < 2; ++half) {
+    to.sum16[(2 * b + half) * width + c] = 0;
+    to.fsum16[(2 * b + half) * width + c] = none;
+  }
+  to.sum32[b * width + c] = 0;
+  to.scales[b * width + c] = to.fsum32[b * width + c] = none;
+}
+
 // Block b of column c of a tile of `width`: 32 floats to int8.
 void quantize_block_target(const float* x, int64_t b, int64_t width, int64_t c, const Tile& to) {
   const hn::CappedTag<float, 8> df;
   const hn::RebindToSigned<decltype(df)> di;
   const hn::Rebind<int8_t, decltype(df)> d8;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
-  auto largest = hn::Zero(df);
+  // Compared as integers, magnitudes keep their order, and infinity and NaN are above all numbers.
+  auto largest = hn::Zero(di);
   for (int64_t i = 0; i < 32; i += lanes) {
-    largest = hn::Max(largest, hn::Abs(hn::LoadU(df, x + i)));
+    largest = hn::Max(largest, hn::BitCast(di, hn::Abs(hn::LoadU(df, x + i))));
   }
-  const float most = hn::GetLane(hn::MaxOfLanes(df, largest));
+  const float most = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(di, largest)));
+  if (!(most <= std::numeric_limits<float>::max())) return spoil_block(b, width, c, to);
   const float scale = most / 127.0f;
   const auto inverse = hn::Set(df, most > 0 ? 127.0f / most : 0.0f);
   alignas(32) int8_t q[32];

@@ -8,6 +8,9 @@
 // the lanes are added by a fixed tree. So one column or five hundred, alone or in company, give the
 // same bits on the same instruction set. Without vectors for a format (or below eight rows) a row
 // is decoded to float32 and treated as such.
+//
+// An activation that is NaN or infinite makes what is no number of every row's result in its column
+// (activations.h), and changes no other column.
 #pragma once
 
 #include <cstdint>

@@ -28,6 +28,7 @@ inline constexpr int kPairedColumns = kParts == 1 ? 3 : kDotColumns + 1;
 // two threads, a whole step of Llama-1B against the panel: Q4_K_M 1.11 times the speed at 17
 // columns, 1.07 to 1.11 at 24, 1.02 at 32, 0.94 at 48; Q8_0 1.21, 1.26, 1.07 and 1.03.
 inline constexpr int64_t kMaxDotColumns = kParts == 1 ? 32 : 8;
+static_assert(kMaxDotColumns <= kMostDotColumns, "tests take more columns than that for a panel");
 
 // Where the G groups that are walked together stand: the chunk of each, and its span's scales.
 template <int G>

@@ -6,6 +6,7 @@
 
 #include "core/formats/block_layouts.h"
 #include "core/kernels/cpu/pack_codebooks.h"
+#include "core/kernels/cpu/pack_gains.h"
 #include "core/kernels/cpu/packed_layout.h"
 #include "core/kernels/cpu/simd_level.h"
 
@@ -317,11 +318,13 @@ void pack_float_tile(const MatrixRef& w, int64_t tile, uint8_t* out) {
 
 }  // namespace
 
-bool can_pack(const MatrixRef& w) {
+bool has_packed_form(const MatrixRef& w) {
   if (simd_level() == "generic") return false;
   const PackedLayout layout = packed_layout(w);
   return is_float(w.format) || (layout.bits != 0 && w.cols % layout.span == 0);
 }
+
+bool can_pack(const MatrixRef& w) { return has_packed_form(w) && packing_pays(w, simd_level()); }
 
 void pack_tiles(const MatrixRef& w, int64_t begin, int64_t end, uint8_t* out, int64_t tile_stride) {
   select_simd_level();

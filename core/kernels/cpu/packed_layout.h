@@ -34,6 +34,10 @@ namespace mlxr::cpu {
 
 inline constexpr int64_t kGroupRows = 16;
 
+// With more columns than this, every instruction set unpacks a packed matrix to panels; with fewer,
+// some take it as it lies.
+inline constexpr int64_t kMostDotColumns = 32;
+
 struct PackedLayout {
   int32_t bits = 0;    // of a q; 0: the format has no packed form
   int32_t span = 0;    // columns
@@ -108,6 +112,9 @@ inline PackedLayout packed_layout(const MatrixRef& w) {
 }
 
 // True when this machine has kernels for the packed form of `w`.
+bool has_packed_form(const MatrixRef& w);
+
+// True when that is worth having, by the table of what was measured (pack_gains.h).
 bool can_pack(const MatrixRef& w);
 
 // Two groups are a tile, kRowTile rows; a tile of floats is [cols][32 rows]. Tiles of one matrix

@@ -119,7 +119,7 @@ struct PackedNVFP4 : PackedTable<kTableE2M1, QuantFormat::kNVFP4, 16, 12, 24> {
   }
 };
 
-// Calls visit(Format{}) for the format of `w`, which can_pack() accepts.
+// Calls visit(Format{}) for the format of `w`, which has_packed_form() accepts.
 template <class Visit>
 HWY_INLINE void visit_packed(const MatrixRef& w, Visit visit) {
   switch (w.format) {

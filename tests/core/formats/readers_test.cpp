@@ -12,6 +12,7 @@
 #include "core/formats/gguf_writer.h"
 #include "core/formats/safetensors.h"
 #include "tests/core/temp_folder.h"
+#include "tests/core/write_safetensors.h"
 
 namespace mlxr {
 namespace {
@@ -167,6 +168,28 @@ TEST(Safetensors, ReadsTensorsAndRefusesDamage) {
     errors = 0;
     expect_error_or_read(bad, safetensors_bytes(entry, 24), Safetensors::open_file, errors);
     EXPECT_EQ(errors, 1) << entry;
+  }
+}
+
+// A header of any length, and tensors of single bytes, put the others wherever they fall. Readers
+// and kernels (Matmul.NothingNeedsToBeAligned) take them there.
+TEST(Safetensors, ATensorMayLieAtAnOddAddress) {
+  const testing::TempFolder folder;
+  const fs::path path = folder.path() / "model.safetensors";
+  const float numbers[] = {1.5f, -2.0f, 3.25f};
+  std::map<std::string, testing::SafetensorsEntry> entries = {
+      {"f16", {"F16", {1, 3}, std::string("\x00\x3e\x00\xc0\x80\x42", 6)}},
+      {"f32", {"F32", {1, 3}, std::string(reinterpret_cast<const char*>(numbers), 12)}},
+      {"z", {"BF16", {1, 3}, std::string("\xc0\x3f\x00\xc0\x50\x40", 6)}}};
+  for (int64_t bytes : {1, 2}) {  // one of the two makes the others' addresses odd
+    entries["a"] = {"U8", {bytes}, std::string(static_cast<size_t>(bytes), 'x')};
+    testing::write_safetensors(path, entries);
+    const Safetensors file = Safetensors::open_file(path);
+    for (const char* name : {"f16", "f32", "z"}) {
+      float row[3] = {};
+      dequantize_row(as_weight(name, *file.find(name)), 0, row);
+      for (int i = 0; i < 3; ++i) EXPECT_EQ(row[i], numbers[i]) << name;
+    }
   }
 }
 

@@ -6,166 +6,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
-#include <random>
-#include <sstream>
 
-#include "core/base/float16.h"
-#include "core/base/thread_pool.h"
-#include "core/kernels/cpu/kv_store.h"
+#include "tests/core/kernels/attention_sequence.h"
 
 namespace mlxr {
 namespace {
 
-using Floats = std::vector<float>;
-
-struct Case {
-  int32_t kv_heads = 2, group = 1, dim = 64;
-  int64_t tokens = 70;
-  int32_t block_tokens = 32;
-  KvType type = KvType::kF32;
-  int32_t window = 0;
-  float soft_cap = 0;
-  bool sinks = false;
-  float scale = 0.125f;
-  bool causal = true;
-
-  int32_t heads() const { return kv_heads * group; }
-  int64_t width() const { return int64_t{heads()} * dim; }
-  int64_t kv_width() const { return int64_t{kv_heads} * dim; }
-};
-
-std::string describe(const Case& c) {
-  std::ostringstream out;
-  out << "kv_heads " << c.kv_heads << " group " << c.group << " dim " << c.dim << " tokens "
-      << c.tokens << " block " << c.block_tokens << " " << kv_type_name(c.type) << " window "
-      << c.window << " cap " << c.soft_cap << (c.sinks ? " sinks" : "")
-      << (c.causal ? "" : " both ways");
-  return out.str();
-}
-
-Floats random_floats(int64_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  Floats out(static_cast<size_t>(n));
-  for (float& x : out) x = normal(random);
-  return out;
-}
-
-// What one block of a head's stored numbers mean, read plainly, one by one.
-double stored_number(const cpu::KvLayerRef& layer, const uint8_t* region, bool key, int64_t token,
-                     int64_t dim) {
-  const int64_t tokens = layer.block_tokens, groups = cpu::kv_groups(layer.head_dim);
-  const int64_t at = key ? dim * tokens + token : token * layer.head_dim + dim;
-  const int64_t group = dim / 32;
-  const auto u16 = [&](int64_t byte) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, region + byte, 2);
-    return bits;
-  };
-  const auto scale = [&] {
-    const int64_t numbers = cpu::kv_number_bytes(layer.type, layer.head_dim) * tokens;
-    return f16_to_f32(u16(numbers + (group * tokens + token) * 2));
-  };
-  switch (layer.type) {
-    case KvType::kF32: {
-      float x = 0;
-      std::memcpy(&x, region + at * 4, 4);
-      return x;
-    }
-    case KvType::kF16:
-      return f16_to_f32(u16(at * 2));
-    case KvType::kBF16:
-      return bf16_to_f32(u16(at * 2));
-    case KvType::kQ8_0:
-      return double{scale()} * static_cast<int8_t>(region[at]);
-    case KvType::kQ4_0: {
-      const int64_t row = group * 16 + dim % 16;
-      const uint8_t byte = region[key ? row * tokens + token : token * groups * 16 + row];
-      return double{scale()} * ((dim % 32 < 16 ? byte & 15 : byte >> 4) - 8);
-    }
-    case KvType::kF8E4M3: {
-      const int exponent = region[at] >> 3 & 15, mantissa = region[at] & 7;
-      const double size =
-          exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
-      return region[at] & 0x80 ? -size : size;
-    }
-  }
-  return NAN;
-}
-
-// One sequence in an arena of its own, its blocks scattered, stale bytes of 0xff (NaN) in between.
-class Sequence {
- public:
-  explicit Sequence(const Case& c, uint32_t seed = 1)
-      : c_(c),
-        q(random_floats(c.tokens * c.width(), seed)),
-        k(random_floats(c.tokens * c.kv_width(), seed + 1)),
-        v(random_floats(c.tokens * c.kv_width(), seed + 2)),
-        sinks(random_floats(c.heads(), seed + 3)) {
-    const auto blocks = static_cast<int32_t>((c.tokens + c.block_tokens - 1) / c.block_tokens);
-    layer = {
-        .type = c.type, .kv_heads = c.kv_heads, .head_dim = c.dim, .block_tokens = c.block_tokens};
-    for (int32_t i = 0; i < blocks; ++i) table.push_back(2 * (blocks - 1 - i) + 1);
-    const auto bytes = static_cast<size_t>(layer.region_offset(2 * blocks + 1, 0));
-    keys_.assign(bytes, 0xff);
-    values_.assign(bytes, 0xff);
-    layer.k = keys_.data();
-    layer.v = values_.data();
-    for (int64_t t = 0; t < c.tokens; ++t) {
-      cpu::kv_store(layer, block(t), static_cast<int32_t>(t % c.block_tokens),
-                    k.data() + t * c.kv_width(), v.data() + t * c.kv_width());
-    }
-  }
-
-  int32_t block(int64_t t) const { return table[static_cast<size_t>(t / c_.block_tokens)]; }
-
-  cpu::AttentionParams params() const {
-    return {.heads = c_.heads(),
-            .scale = c_.scale,
-            .window = c_.window,
-            .soft_cap = c_.soft_cap,
-            .causal = c_.causal,
-            .sinks = c_.sinks ? sinks.data() : nullptr};
-  }
-
-  double number(bool key, int64_t t, int32_t kv_head, int64_t dim) const {
-    const uint8_t* region = key ? layer.keys(block(t), kv_head) : layer.values(block(t), kv_head);
-    return stored_number(layer, region, key, t % c_.block_tokens, dim);
-  }
-
-  // Queries [first, first + count) in one call.
-  Floats attend(int64_t first, int64_t count, ThreadPool& pool) const {
-    Floats out(static_cast<size_t>(count * c_.width()), NAN);
-    const cpu::AttentionSequence sequence{
-        .count = static_cast<int32_t>(count), .position = first, .blocks = table.data()};
-    cpu::AttentionWorkspace workspace;
-    cpu::attention(layer, params(), {&sequence, 1}, q.data() + first * c_.width(), c_.width(),
-                   out.data(), pool, workspace);
-    return out;
-  }
-
-  // The whole sequence, `chunk` queries a call.
-  Floats attend_all(int64_t chunk, ThreadPool& pool) const {
-    Floats all;
-    for (int64_t t = 0; t < c_.tokens; t += chunk) {
-      const Floats part = attend(t, std::min(chunk, c_.tokens - t), pool);
-      all.insert(all.end(), part.begin(), part.end());
-    }
-    return all;
-  }
-
- private:
-  Case c_;
-  std::vector<uint8_t> keys_, values_;
-
- public:
-  Floats q, k, v, sinks;
-  cpu::KvLayerRef layer;
-  std::vector<int32_t> table;
-};
+using testing::describe;
+using testing::Floats;
+using testing::Sequence;
+using Case = testing::AttentionCase;
 
 // One head's result for one query in float64, over what is stored or what was given.
 std::vector<double> reference(const Case& c, const Sequence& s, int64_t position, int32_t head,
@@ -346,6 +197,38 @@ std::vector<Case> contract_cases() {
   return cases;
 }
 
+// What an emulator has time for (scripts/test_neon.sh), and every level runs.
+TEST(AttentionInShort, WindowsCapsAndSinksMatchFloat64) {
+  for (KvType type : {KvType::kF16, KvType::kQ8_0}) {
+    for (int32_t window : {0, 17, 100}) {
+      for (float cap : {0.0f, 5.0f}) {
+        expect_near_reference({.group = 3,
+                               .dim = 32,
+                               .tokens = 200,
+                               .type = type,
+                               .window = window,
+                               .soft_cap = cap,
+                               .sinks = window != 17},
+                              8e-6);
+      }
+    }
+  }
+}
+
+TEST(AttentionInShort, ChunksAndThreadsDoNotChangeBits) {
+  ThreadPool one(1), three(3);
+  for (KvType type : {KvType::kF16, KvType::kQ4_0}) {
+    for (const Case& c : {Case{.group = 3, .tokens = 200, .type = type},
+                          Case{.dim = 72, .tokens = 200, .type = type, .window = 90}}) {
+      const Sequence s(c);
+      const Floats whole = s.attend_all(c.tokens, one);
+      for (int64_t chunk : {1, 7, 33}) {
+        expect_same_bits(s.attend_all(chunk, three), whole, describe(c));
+      }
+    }
+  }
+}
+
 TEST(Attention, DecodePrefillAndChunksGiveTheSameBits) {
   ThreadPool one(1);
   for (const Case& c : contract_cases()) {
@@ -359,15 +242,15 @@ TEST(Attention, DecodePrefillAndChunksGiveTheSameBits) {
 }
 
 TEST(Attention, ThreadsDoNotChangeBits) {
-  ThreadPool one(1), two(2), three(3), four(4);
+  ThreadPool one(1), two(2), three(3), cores(usable_cores()), twice(2 * usable_cores());
   for (Case c : contract_cases()) {
     c.tokens += 2000;
     const Sequence s(c);
     for (int64_t count : {1, 3, 40, 260}) {
       const Floats expected = s.attend(c.tokens - count, count, one);
-      expect_same_bits(s.attend(c.tokens - count, count, two), expected, describe(c));
-      expect_same_bits(s.attend(c.tokens - count, count, three), expected, describe(c));
-      expect_same_bits(s.attend(c.tokens - count, count, four), expected, describe(c));
+      for (ThreadPool* pool : {&two, &three, &cores, &twice}) {
+        expect_same_bits(s.attend(c.tokens - count, count, *pool), expected, describe(c));
+      }
     }
   }
 }
@@ -486,84 +369,6 @@ TEST(Attention, DenormalsAreNumbers) {
     const std::vector<double> expected = reference(c, s, c.tokens - 1, h, true);
     for (int64_t i = 0; i < c.dim; ++i) {
       ASSERT_NEAR(out[static_cast<size_t>(h * c.dim + i)], expected[static_cast<size_t>(i)], 1e-43);
-    }
-  }
-}
-
-// What is stored, number by number, for values of all sizes.
-TEST(KvStore, RoundsToTheNearestAndSaturates) {
-  const struct {
-    KvType type;
-    double relative, absolute;  // half a step of the mantissa, half the smallest step
-    double most;
-  } bounds[] = {{KvType::kF32, 0, 0, 1e30},
-                {KvType::kF16, 0x1p-11, 0x1p-25, 65504},
-                {KvType::kBF16, 0x1p-8, 1e-30, 1e30},
-                {KvType::kF8E4M3, 0x1p-4, 0x1p-10, 448}};
-  for (const auto& bound : bounds) {
-    const Case c{.kv_heads = 3, .dim = 72, .tokens = 40, .type = bound.type};
-    Sequence s(c);
-    for (int64_t t = 0; t < c.tokens; ++t) {
-      Floats row(static_cast<size_t>(c.kv_width()));
-      for (size_t i = 0; i < row.size(); ++i) {
-        row[i] = s.k[static_cast<size_t>(t * c.kv_width()) + i] *
-                 std::ldexp(1.0f, static_cast<int>(t) - 20);
-      }
-      cpu::kv_store(s.layer, s.block(t), static_cast<int32_t>(t % 32), row.data(), row.data());
-      for (int32_t h = 0; h < c.kv_heads; ++h) {
-        for (int64_t i = 0; i < c.dim; ++i) {
-          const double x =
-              std::clamp<double>(row[static_cast<size_t>(h * c.dim + i)], -bound.most, bound.most);
-          const double error = std::abs(x) * bound.relative + bound.absolute;
-          ASSERT_NEAR(s.number(true, t, h, i), x, error) << kv_type_name(bound.type);
-          ASSERT_NEAR(s.number(false, t, h, i), x, error) << kv_type_name(bound.type);
-        }
-      }
-    }
-  }
-}
-
-TEST(KvStore, MatchesTheScalarConversionsOfSixteenBits) {
-  const Case c{.kv_heads = 1, .dim = 64, .tokens = 1, .type = KvType::kF16};
-  Sequence half(c);
-  Case bf = c;
-  bf.type = KvType::kBF16;
-  Sequence brain(bf);
-  std::mt19937 random(9);
-  for (int round = 0; round < 2000; ++round) {
-    Floats row(64);
-    for (float& x : row) {
-      x = std::bit_cast<float>(static_cast<uint32_t>(random()));
-      if (!std::isfinite(x) || std::abs(x) > 65504.0f) x = 0.1f;
-    }
-    cpu::kv_store(half.layer, half.table[0], 0, row.data(), row.data());
-    cpu::kv_store(brain.layer, brain.table[0], 0, row.data(), row.data());
-    for (int64_t i = 0; i < 64; ++i) {
-      const float x = row[static_cast<size_t>(i)];
-      ASSERT_EQ(half.number(false, 0, 0, i), f16_to_f32(f32_to_f16(x))) << x;
-      ASSERT_EQ(brain.number(false, 0, 0, i), bf16_to_f32(f32_to_bf16(x))) << x;
-    }
-  }
-}
-
-TEST(KvStore, ScaledFormatsKeepHalfAStep) {
-  for (KvType type : {KvType::kQ8_0, KvType::kQ4_0}) {
-    for (int32_t dim : {40, 64, 112}) {
-      const Case c{.kv_heads = 2, .dim = dim, .tokens = 33, .type = type};
-      const Sequence s(c);
-      for (int64_t t = 0; t < c.tokens; ++t) {
-        for (int64_t i = 0; i < c.kv_width(); ++i) {
-          const int64_t head = i / dim, element = i % dim, group = element / 32 * 32;
-          const auto row = s.k.begin() + t * c.kv_width() + head * dim;
-          double most = 0;
-          for (int64_t j = group; j < std::min<int64_t>(dim, group + 32); ++j) {
-            most = std::max(most, std::abs(double{row[j]}));
-          }
-          // q8_0: half of most / 127. q4_0: codes reach -8 to 7, so the other sign may lose a step.
-          const double bound = type == KvType::kQ8_0 ? most * 0.0041 : most * 0.127;
-          ASSERT_NEAR(s.number(true, t, static_cast<int32_t>(head), element), row[element], bound);
-        }
-      }
     }
   }
 }

@@ -49,30 +49,35 @@ std::vector<float> exact_activations(int64_t columns, int64_t k, uint32_t seed) 
   return x;
 }
 
-std::vector<float> product(const cpu::MatrixRef& w, const std::vector<float>& x, int64_t columns,
-                           ThreadPool& pool) {
+// To out[columns, w.rows].
+void multiply(const cpu::MatrixRef& w, const float* x, int64_t columns, float* out,
+              ThreadPool& pool) {
   cpu::QuantizedActivations quantized;
   cpu::ActivationView view{
-      .x = x.data(), .stride = w.cols, .columns = columns, .k = w.cols, .quantized = nullptr};
+      .x = x, .stride = w.cols, .columns = columns, .k = w.cols, .quantized = nullptr};
+  const int64_t tile = cpu::activation_tile(w, columns);
   if (cpu::needs_quantized_activations(w)) {
-    cpu::quantize_activations(x.data(), w.cols, columns, w.cols, cpu::activation_tile(w, columns),
-                              quantized, pool);
+    cpu::quantize_activations(x, w.cols, columns, w.cols, tile, quantized, pool);
     view.quantized = &quantized;
   }
   std::vector<float> tiles;
   if (w.packed && cpu::is_float(w.format)) {
-    cpu::tile_activations(x.data(), w.cols, columns, w.cols, cpu::activation_tile(w, columns),
-                          tiles, pool);
+    cpu::tile_activations(x, w.cols, columns, w.cols, tile, tiles, pool);
     view.tiles = tiles.data();
   }
-  std::vector<float> out(static_cast<size_t>(columns * w.rows), NAN);
   pool.parallel_for((w.rows + cpu::kRowTile - 1) / cpu::kRowTile, 1,
                     [&](int64_t first, int64_t last, int) {
                       cpu::MatmulScratch scratch;
                       const int64_t begin = first * cpu::kRowTile;
                       cpu::matmul_rows(w, begin, std::min(last * cpu::kRowTile, w.rows), view,
-                                       out.data() + begin, w.rows, scratch);
+                                       out + begin, w.rows, scratch);
                     });
+}
+
+std::vector<float> product(const cpu::MatrixRef& w, const std::vector<float>& x, int64_t columns,
+                           ThreadPool& pool) {
+  std::vector<float> out(static_cast<size_t>(columns * w.rows), NAN);
+  multiply(w, x.data(), columns, out.data(), pool);
   return out;
 }
 
@@ -83,27 +88,32 @@ struct Packed {
 };
 
 // Tiles are `spare` bytes apart, as those of two matrices that alternate.
-Packed packed(const RandomWeight& w, int64_t spare = 64) {
+Packed packed(const cpu::MatrixRef& rows, int64_t spare = 64) {
   Packed out;
-  out.ref = w.ref();
+  out.ref = rows;
   out.memory.resize(
       static_cast<size_t>(cpu::packed_bytes(out.ref) + cpu::packed_tiles(out.ref) * spare + 64));
   const auto misaligned = reinterpret_cast<uintptr_t>(out.memory.data()) % 64;
   uint8_t* data = out.memory.data() + (64 - misaligned) % 64;
   const int64_t tiles = cpu::packed_tiles(out.ref),
                 stride = cpu::packed_tile_bytes(out.ref) + spare;
-  cpu::pack_tiles(w.ref(), 0, tiles / 2, data, stride);
-  cpu::pack_tiles(w.ref(), tiles / 2, tiles, data, stride);
+  cpu::pack_tiles(rows, 0, tiles / 2, data, stride);
+  cpu::pack_tiles(rows, tiles / 2, tiles, data, stride);
   out.ref.data = data;
   out.ref.tile_stride = stride;
   out.ref.packed = true;
   return out;
 }
 
-void expect_matches_reference(const RandomWeight& w, const cpu::MatrixRef& ref, int64_t columns) {
+// As it lies, and packed where it can be.
+void expect_matches_reference(const RandomWeight& w, int64_t columns) {
   ThreadPool pool(2);
   const auto x = exact_activations(columns, w.cols, 77);
-  const auto out = product(ref, x, columns, pool);
+  std::vector<std::vector<float>> results = {product(w.ref(), x, columns, pool)};
+  if (cpu::has_packed_form(w.ref())) {
+    const Packed p = packed(w.ref());
+    results.push_back(product(p.ref, x, columns, pool));
+  }
   std::vector<float> row(static_cast<size_t>(w.cols));
   for (int64_t r = 0; r < w.rows; ++r) {
     dequantize_row(w.view(), r, row.data());
@@ -115,20 +125,23 @@ void expect_matches_reference(const RandomWeight& w, const cpu::MatrixRef& ref, 
         expected += term;
         magnitude += std::abs(term);
       }
-      ASSERT_NEAR(out[static_cast<size_t>(c * w.rows + r)], expected, 2e-6 * magnitude + 1e-12)
-          << format_name(w.view()) << " row " << r << " column " << c << " of " << columns;
+      for (const auto& out : results) {
+        ASSERT_NEAR(out[static_cast<size_t>(c * w.rows + r)], expected, 2e-6 * magnitude + 1e-12)
+            << format_name(w.view()) << " row " << r << " column " << c << " of " << columns;
+      }
     }
   }
-}
-
-void expect_matches_reference(const RandomWeight& w, int64_t columns) {
-  expect_matches_reference(w, w.ref(), columns);
-  if (cpu::can_pack(w.ref())) expect_matches_reference(w, packed(w).ref, columns);
 }
 
 TEST(Matmul, MatchesFloat64ForEveryFormatAndOddSizes) {
   for (int64_t rows : {1, 7, 8, 9, 31, 33, 70}) {
     for (int64_t columns : {1, 2, 3, 4, 5, 6, 13}) {
+      for (const RandomWeight& w : every_weight(rows, 256)) expect_matches_reference(w, columns);
+    }
+  }
+  // A panel on every level, whole tiles of columns and a rest, groups of rows in pairs and alone.
+  for (int64_t rows : {16, 33, 70}) {
+    for (int64_t columns : {cpu::kMostDotColumns + 1, cpu::kMostDotColumns + 15}) {
       for (const RandomWeight& w : every_weight(rows, 256)) expect_matches_reference(w, columns);
     }
   }
@@ -146,12 +159,13 @@ TEST(Matmul, FloatFormatsTakeAnyNumberOfColumnsOfWeights) {
 }
 
 TEST(Matmul, AResultDoesNotDependOnItsCompany) {
-  ThreadPool one(1), three(3);
+  ThreadPool one(1), cores(usable_cores()), twice(2 * usable_cores());
   constexpr int64_t kColumns = 17;
   for (const RandomWeight& w : every_weight(72, 512)) {
     const auto x = exact_activations(kColumns, w.cols, 3);
     const cpu::MatrixRef ref = w.ref();
-    const auto together = product(ref, x, kColumns, three);
+    const auto together = product(ref, x, kColumns, cores);
+    ASSERT_EQ(product(ref, x, kColumns, twice), together) << format_name(w.view());
     for (int64_t c = 0; c < kColumns; ++c) {
       const std::vector<float> column(x.begin() + c * w.cols, x.begin() + (c + 1) * w.cols);
       const auto alone = product(ref, column, 1, one);
@@ -163,16 +177,20 @@ TEST(Matmul, AResultDoesNotDependOnItsCompany) {
   }
 }
 
-// Every number of columns, so that each register tile and both paths are met.
+// Each register tile and each rest of both paths, and both sides of where a level changes over.
 TEST(Matmul, PackedRowsGiveTheSameBitsForAnyNumberOfColumns) {
-  ThreadPool one(1), three(3);
-  constexpr int64_t kColumns = 23;
+  ThreadPool one(1), three(3), twice(2 * usable_cores());
+  constexpr int64_t kMost = cpu::kMostDotColumns, kColumns = kMost + 15;
+  std::vector<int64_t> counts = {kMost - 1, kMost};
+  for (int64_t n = 1; n <= 14; ++n) counts.push_back(n);
+  for (int64_t n = 1; n <= 6; ++n) counts.push_back(kMost + n);
   for (const RandomWeight& w : every_weight(72, 512)) {
-    if (!cpu::can_pack(w.ref())) continue;
-    const Packed p = packed(w);
+    if (!cpu::has_packed_form(w.ref())) continue;
+    const Packed p = packed(w.ref());
     const auto x = exact_activations(kColumns, w.cols, 3);
     const auto together = product(p.ref, x, kColumns, three);
-    for (int64_t n = 1; n < kColumns; ++n) {
+    ASSERT_EQ(product(p.ref, x, kColumns, twice), together) << format_name(w.view());
+    for (const int64_t n : counts) {
       std::vector<float> first = x;
       first.resize(static_cast<size_t>(n * w.cols));
       const auto some = product(p.ref, first, n, one);
@@ -186,44 +204,106 @@ TEST(Matmul, PackedRowsGiveTheSameBitsForAnyNumberOfColumns) {
   }
 }
 
-TEST(Matmul, UnalignedWeightsGiveTheSameBits) {
+// The same bytes at an odd address.
+class Moved {
+ public:
+  explicit Moved(const std::vector<std::byte>& bytes) : memory_(bytes.size() + 1) {
+    std::copy(bytes.begin(), bytes.end(), memory_.begin() + 1);
+  }
+  const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(memory_.data()) + 1; }
+
+ private:
+  std::vector<std::byte> memory_;
+};
+
+// Nothing aligns the tensors of a safetensors file, whose header may be of any length; activations
+// and results are rows of arrays of any width.
+TEST(Matmul, NothingNeedsToBeAligned) {
   ThreadPool pool(1);
-  for (RandomWeight w : every_weight(16, 256)) {
-    const auto x = exact_activations(6, w.cols, 9);
-    const auto expected = product(w.ref(), x, 6, pool);
-    std::vector<std::byte> moved(1);
-    moved.insert(moved.end(), w.bytes.begin(), w.bytes.end());
-    cpu::MatrixRef ref = w.ref();
-    ref.data = reinterpret_cast<const uint8_t*>(moved.data() + 1);
-    if (testing::is_float16_or_32(w.format)) continue;  // floats are aligned in every file
-    cpu::QuantizedActivations quantized;
-    cpu::quantize_activations(x.data(), w.cols, 6, w.cols, cpu::activation_tile(ref, 6), quantized,
-                              pool);
-    const cpu::ActivationView view{
-        .x = x.data(), .stride = w.cols, .columns = 6, .k = w.cols, .quantized = &quantized};
-    std::vector<float> out(expected.size());
-    cpu::MatmulScratch scratch;
-    cpu::matmul_rows(ref, 0, w.rows, view, out.data(), w.rows, scratch);
-    ASSERT_EQ(out, expected) << format_name(w.view());
+  for (const RandomWeight& w : every_weight(40, 256)) {
+    const Moved bytes(w.bytes), scales(w.scales), biases(w.biases);
+    cpu::MatrixRef moved = w.ref();
+    moved.data = bytes.data();
+    moved.scales = scales.data();
+    moved.biases = biases.data();
+    std::vector<std::pair<cpu::MatrixRef, cpu::MatrixRef>> pairs = {{w.ref(), moved}};
+    Packed p, packed_from_moved;
+    if (cpu::has_packed_form(w.ref())) {
+      p = packed(w.ref());
+      packed_from_moved = packed(moved);
+      pairs.emplace_back(p.ref, packed_from_moved.ref);
+    }
+    for (const auto& [aligned, unaligned] : pairs) {
+      for (const int64_t columns : {int64_t{1}, int64_t{7}, cpu::kMostDotColumns + 3}) {
+        std::vector<float> x = exact_activations(columns, w.cols, 9);
+        const auto expected = product(aligned, x, columns, pool);
+        x.insert(x.begin(), 0.0f);
+        std::vector<float> out(expected.size() + 1, NAN);
+        multiply(unaligned, x.data() + 1, columns, out.data() + 1, pool);
+        out.erase(out.begin());
+        ASSERT_EQ(out, expected) << format_name(w.view()) << " of " << columns << " columns";
+      }
+    }
+    std::vector<float> row(static_cast<size_t>(w.cols)), moved_row(row.size() + 1);
+    cpu::decode_row(w.ref(), 39, row.data());
+    cpu::decode_row(moved, 39, moved_row.data() + 1);
+    moved_row.erase(moved_row.begin());
+    ASSERT_EQ(moved_row, row) << format_name(w.view());
   }
 }
 
 // All bits set is NaN in most formats' scales: one row of that among rows of zeros.
 TEST(Matmul, AScaleThatIsNoNumberStaysInItsRow) {
   ThreadPool pool(1);
-  constexpr int64_t kBad = 5, kColumns = 20;
+  constexpr int64_t kBad = 5;
   for (RandomWeight w : every_weight(19, 512)) {
     if (w.format == QuantFormat::kMlxAffine) continue;  // its scales lie elsewhere
     const size_t row = w.bytes.size() / static_cast<size_t>(w.rows);
     for (size_t i = 0; i < w.bytes.size(); ++i) w.bytes[i] = std::byte(i / row == kBad ? 255 : 0);
     std::vector<cpu::MatrixRef> refs = {w.ref()};
     Packed p;
-    if (cpu::can_pack(w.ref())) refs.push_back((p = packed(w)).ref);
+    if (cpu::has_packed_form(w.ref())) refs.push_back((p = packed(w.ref())).ref);
     for (const cpu::MatrixRef& ref : refs) {
-      const auto out = product(ref, exact_activations(kColumns, w.cols, 5), kColumns, pool);
-      for (int64_t i = 0; i < kColumns * w.rows; ++i) {
-        if (i % w.rows == kBad) continue;
-        ASSERT_EQ(out[static_cast<size_t>(i)], 0.0f) << format_name(w.view()) << " at " << i;
+      for (const int64_t columns : {int64_t{3}, int64_t{20}, cpu::kMostDotColumns + 15}) {
+        const auto out = product(ref, exact_activations(columns, w.cols, 5), columns, pool);
+        for (int64_t i = 0; i < columns * w.rows; ++i) {
+          if (i % w.rows == kBad) continue;
+          ASSERT_EQ(out[static_cast<size_t>(i)], 0.0f)
+              << format_name(w.view()) << " at " << i << " of " << columns << " columns";
+        }
+      }
+    }
+  }
+}
+
+// A block of activations that holds what is no number makes a number of no product that reads it,
+// and changes no other column's bits.
+TEST(Matmul, AnActivationThatIsNoNumberMakesNoNumber) {
+  ThreadPool pool(2);
+  constexpr float kBad[] = {NAN, INFINITY, -INFINITY};
+  constexpr int64_t kCols = 256;
+  for (const RandomWeight& w : every_weight(19, kCols)) {
+    std::vector<cpu::MatrixRef> refs = {w.ref()};
+    Packed p;
+    if (cpu::has_packed_form(w.ref())) refs.push_back((p = packed(w.ref())).ref);
+    for (const cpu::MatrixRef& ref : refs) {
+      for (const int64_t columns : {int64_t{1}, int64_t{7}, cpu::kMostDotColumns + 15}) {
+        auto x = exact_activations(columns, kCols, 5);
+        const auto clean = product(ref, x, columns, pool);
+        std::vector<bool> spoiled(static_cast<size_t>(columns));
+        for (int64_t c = 0; c < columns; c += 2) {  // positions of a block in turn
+          const int64_t at = c / 2 % 8 * 32 + (c * 5 + 3) % 32;
+          x[static_cast<size_t>(c * kCols + at)] = kBad[c / 2 % 3];
+          spoiled[static_cast<size_t>(c)] = true;
+        }
+        const auto out = product(ref, x, columns, pool);
+        for (size_t i = 0; i < out.size(); ++i) {
+          if (spoiled[i / static_cast<size_t>(w.rows)]) {
+            ASSERT_FALSE(std::isfinite(out[i])) << format_name(w.view()) << " at " << i;
+          } else {
+            ASSERT_EQ(out[i], clean[i]) << format_name(w.view()) << " at " << i;
+          }
+        }
       }
     }
   }
@@ -239,8 +319,8 @@ TEST(Matmul, EveryByteIsAScale) {
       std::byte* row = w.bytes.data() + r * row_bytes(format, w.cols);
       for (int i = 0; i < (mx ? 2 : 4); ++i) row[mx ? 17 * i : i] = static_cast<std::byte>(r);
     }
-    if (!cpu::can_pack(w.ref())) continue;
-    const Packed p = packed(w);
+    if (!cpu::has_packed_form(w.ref())) continue;
+    const Packed p = packed(w.ref());
     const auto x = exact_activations(1, w.cols, 5);
     const auto out = product(p.ref, x, 1, pool);
     std::vector<float> weights(static_cast<size_t>(w.cols));
@@ -304,6 +384,37 @@ TEST(QuantizeActivations, KeepsTheContractForHardInputs) {
   for (int8_t v : q.q) EXPECT_GE(v, -127);
   EXPECT_EQ(q.q[64], -127);
   EXPECT_EQ(q.q[65], 0);
+}
+
+// At every position of a block, alone and among other kinds; blocks beside it are as ever.
+TEST(QuantizeActivations, ABlockWithWhatIsNoNumberHasNoScale) {
+  ThreadPool pool(1);
+  const std::vector<float> clean = exact_activations(1, 96, 4);
+  cpu::QuantizedActivations expected, q;
+  cpu::quantize_activations(clean.data(), 96, 1, 96, 1, expected, pool);
+  for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
+    for (size_t at = 32; at < 64; ++at) {
+      for (const float other : {1.0f, 3.0e38f, -INFINITY}) {
+        std::vector<float> x = clean;
+        x[at ^ 1] = other;
+        x[at] = bad;
+        cpu::quantize_activations(x.data(), 96, 1, 96, 1, q, pool);
+        ASSERT_TRUE(std::isnan(q.scales[1])) << bad << " at " << at;
+        ASSERT_TRUE(std::isnan(q.fsum32[1]) && std::isnan(q.fsum16[2]) && std::isnan(q.fsum16[3]));
+        for (size_t i = 0; i < 96; ++i) {
+          if (i / 32 == 1) {
+            ASSERT_EQ(q.q[i], 0);
+          } else {
+            ASSERT_EQ(q.q[i], expected.q[i]) << i;
+          }
+        }
+        for (size_t b : {0, 2}) {
+          ASSERT_EQ(q.scales[b], expected.scales[b]);
+          ASSERT_EQ(q.fsum32[b], expected.fsum32[b]);
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
