@@ -68,7 +68,7 @@ def test_without_a_choice_it_ends(http):
 def test_the_context_of_a_shifted_answer_can_be_gone_on_from(http):
     """It is all of the text, which no window holds; the same rule makes it fit."""
     options = {"temperature": 0, "ignore_eos": True, "num_predict": LONG}
-    body = {"model": MODEL, "raw": True, "stream": False, "options": options}
+    body = {"model": MODEL, "stream": False, "options": options}
     first = http.post("/api/generate", json=body | {"prompt": "Once upon a time"}).json()
     assert len(first["context"]) > WINDOW
     more = body | {"prompt": " And then", "context": first["context"]}
@@ -86,7 +86,7 @@ def test_what_follows_is_what_a_fresh_request_gets(daemon, http, keep):
     before = shifts(http)
     # Ollama's API says which tokens an answer has.
     options = {"temperature": 0, "ignore_eos": True, "num_predict": LONG, "num_keep": keep}
-    body = {"model": MODEL, "prompt": "Once upon a time there was a fox called Tom.", "raw": True}
+    body = {"model": MODEL, "prompt": "Once upon a time there was a fox called Tom."}
     answer = http.post("/api/generate", json=body | {"options": options, "stream": False}).json()
     assert answer["eval_count"] == LONG
     whole = answer["context"]

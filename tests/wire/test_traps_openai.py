@@ -48,7 +48,8 @@ def message_of(answer):
         assert set(body) == {"error"}
         return body["error"]
     if path.startswith("/v1/messages"):
-        assert (set(body), body["type"]) == ({"type", "error"}, "error")
+        assert (set(body), body["type"]) == ({"type", "error", "request_id"}, "error")
+        assert body["request_id"] == answer.headers["request-id"]
         assert set(body["error"]) == {"type", "message"}
     else:
         assert set(body["error"]) == {"message", "type", "param", "code"}
