@@ -67,8 +67,8 @@ void tile_activations(const float* x, int64_t stride, int64_t columns, int64_t k
 int64_t activation_tile(const MatrixRef& w, int64_t columns);
 
 // Quantises columns x[c * stride + i], i < k (a multiple of 32), into tiles of `tile`: symmetric
-// int8, scale max|x| / 127. A block of 32 that holds a NaN or an infinity has zeros for q and NaN for
-// its scale, so that every product which reads it is NaN, and no plausible number.
+// int8, scale max|x| / 127. A block of 32 that holds a NaN or an infinity has zeros for q and NaN
+// for its scale, so that every product which reads it is NaN, and no plausible number.
 void quantize_activations(const float* x, int64_t stride, int64_t columns, int64_t k, int64_t tile,
                           QuantizedActivations& out, ThreadPool& pool);
 

@@ -6,9 +6,10 @@
 //   keys    [head_dim, token]     transposed: one vector holds one dimension of neighbouring keys,
 //                                 so that scores need no horizontal sums (decision 1)
 //   values  [token, head_dim]
-// in float32, float16, bfloat16 or FP8 E4M3 (no scale; beyond 448 it saturates; 0x7f is NaN). The formats with
-// scales (decision 4) share one among 32 neighbouring dimensions of one token (the last group of a
-// head may be shorter), and the scales, float16 [group, token], follow all numbers of the region:
+// in float32, float16, bfloat16 or FP8 E4M3 (no scale; beyond 448 it saturates; 0x7f is NaN). The
+// formats with scales (decision 4) share one among 32 neighbouring dimensions of one token (the
+// last group of a head may be shorter), and the scales, float16 [group, token], follow all numbers
+// of the region:
 //   q8_0  numbers int8, as above.
 //   q4_0  numbers are nibbles less 8; byte i of a group holds its dimension i (low) and i + 16
 //         (high), as in GGUF. keys [group * 16, token], values [token, group * 16] bytes: head_dim
