@@ -57,6 +57,9 @@ struct GenerateUsage {
 struct GeneratedLogprob {
   std::string bytes;  // of the token
   SampledToken sampled;
+  // Where its text lies in the answer's, in bytes, stop strings counted. Of a character that further
+  // tokens complete, the first byte; nothing of a control token that is not shown.
+  int64_t begin = 0, end = 0;
 };
 
 // What a request's owner hears. Any number of text events, then exactly one final event.

@@ -14,6 +14,8 @@ double seconds(RunningSequence::Clock::duration d) {
   return std::chrono::duration<double>(d).count();
 }
 
+bool is_inside_character(StreamDecoder decoder) { return !decoder.flush().empty(); }
+
 int32_t longest_answer(const GenerateRequest& request, int32_t window) {
   if (request.pooling) return 0;
   const int32_t room = window - static_cast<int32_t>(request.prompt.size());
@@ -188,10 +190,13 @@ std::optional<FinishReason> RunningSequence::deliver(const SampledToken& sampled
   ++generated_;
   if (is_stop_token(sampled.token)) return FinishReason::kStop;
   event_.tokens.push_back(sampled.token);
+  const std::string decoded = decoder_.push(sampled.token);
+  const int64_t begin = std::exchange(decoded_, decoded_ + static_cast<int64_t>(decoded.size()));
   if (request_.n_logprobs >= 0) {
-    event_.logprobs.push_back({model_.tokenizer->token_bytes(sampled.token), sampled});
+    event_.logprobs.push_back({model_.tokenizer->token_bytes(sampled.token), sampled, begin,
+                               decoded_ + (is_inside_character(decoder_) ? 1 : 0)});
   }
-  std::string text = stops_.push(decoder_.push(sampled.token));
+  std::string text = stops_.push(decoded);
   if (!text.empty()) send(std::move(text));
   const bool complete = constraint_ && constraint_->complete();
   if (stops_.matched() || complete) return FinishReason::kStop;

@@ -134,6 +134,7 @@ class RunningSequence {
   Sampler sampler_;
   std::optional<AnswerConstraint> constraint_;
   StreamDecoder decoder_;
+  int64_t decoded_ = 0;  // bytes of the answer's text, stop strings counted
   StopMatcher stops_;
   std::optional<Pooler> pooler_;  // while it has KV
   std::vector<int32_t> tokens_;

@@ -74,17 +74,13 @@ class ChatFormat : public OpenAiFormat {
 
   std::string piece(const AnswerPiece& piece) override {
     std::string bytes;
-    Json probabilities = logprobs(piece.logprobs);
     for (const AnswerPart& part : piece.parts) {
       if (part.event.kind == ChatEvent::Kind::kCallEnd) {
         continue;
       }
+      Json probabilities =
+          part.event.kind == ChatEvent::Kind::kText ? logprobs(part.logprobs) : Json(nullptr);
       bytes += chunk(delta(piece.choice, part_delta(part), std::move(probabilities), nullptr));
-      probabilities = with_logprobs() ? logprobs({}) : nullptr;
-    }
-    // Tokens whose text is held back still have their probabilities.
-    if (bytes.empty() && with_logprobs() && !piece.logprobs.empty()) {
-      bytes = chunk(delta(piece.choice, {{"content", ""}}, std::move(probabilities), nullptr));
     }
     return bytes;
   }
@@ -98,7 +94,7 @@ class ChatFormat : public OpenAiFormat {
     for (size_t i = 0; i < answers.size(); ++i) {
       choices.push_back({{"index", i},
                          {"message", message(answers[i])},
-                         {"logprobs", logprobs(answers[i].logprobs)},
+                         {"logprobs", logprobs(answers[i].text_logprobs)},
                          {"finish_reason", chat_finish(answers[i].end)}});
     }
     Json body = head("chat.completion");
@@ -164,6 +160,7 @@ class ChatFormat : public OpenAiFormat {
     return body;
   }
 
+  // Of tokens of the content.
   Json logprobs(const std::vector<GeneratedLogprob>& tokens) const {
     if (!with_logprobs()) {
       return nullptr;
@@ -253,7 +250,12 @@ class TextFormat : public OpenAiFormat {
       for (const TokenLogprob& other : token.sampled.top) {
         top[token_text(tokenizer()->token_bytes(other.token))] = short_number(other.logprob);
       }
-      result["tokens"].push_back(token_text(token.bytes));
+      // The token itself is there also where it is none of the likeliest.
+      const std::string text = token_text(token.bytes);
+      if (!top.contains(text)) {
+        top[text] = short_number(token.sampled.logprob);
+      }
+      result["tokens"].push_back(text);
       result["token_logprobs"].push_back(short_number(token.sampled.logprob));
       result["top_logprobs"].push_back(std::move(top));
       result["text_offset"].push_back(offset);
@@ -271,7 +273,8 @@ Json to_json(const AnswerTotals& totals) {
   return {{"prompt_tokens", totals.prompt_tokens},
           {"completion_tokens", totals.completion_tokens},
           {"total_tokens", totals.prompt_tokens + totals.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", totals.cached_tokens}}}};
+          {"prompt_tokens_details", {{"cached_tokens", totals.cached_tokens}}},
+          {"completion_tokens_details", {{"reasoning_tokens", totals.reasoning_tokens}}}};
 }
 
 OpenAiFormat::OpenAiFormat(const std::string& id_prefix, FormatOptions options)

@@ -151,8 +151,11 @@ Json response_request() {
 constexpr const char* kUsage = R"({"type": "object", "properties": {
   "prompt_tokens": {"type": "integer"}, "completion_tokens": {"type": "integer"},
   "total_tokens": {"type": "integer"}, "prompt_tokens_details": {"type": "object",
-    "properties": {"cached_tokens": {"type": "integer"}}, "required": ["cached_tokens"]}},
-  "required": ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"]})";
+    "properties": {"cached_tokens": {"type": "integer"}}, "required": ["cached_tokens"]},
+  "completion_tokens_details": {"type": "object",
+    "properties": {"reasoning_tokens": {"type": "integer"}}, "required": ["reasoning_tokens"]}},
+  "required": ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details",
+    "completion_tokens_details"]})";
 
 Json completion_like(const char* object, const char* choice) {
   Json schema = answer_schema(R"({
