@@ -136,7 +136,7 @@ Task<bool> StreamedAnswer::forward(ChoiceEvent& item) {
   }
   AnswerBuilder& builder = builders_.at(static_cast<size_t>(item.choice));
   const AnswerPiece piece = builder.take(item.event);
-  if (!piece.parts.empty() || !piece.logprobs.empty()) {
+  if (!piece.parts.empty() || !piece.logprobs.empty() || !piece.prompt_logprobs.empty()) {
     if (!co_await send(format_.piece(piece))) {
       co_return false;
     }

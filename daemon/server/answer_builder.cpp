@@ -56,7 +56,7 @@ AnswerBuilder::AnswerBuilder(const AnswerRules& rules, int choice)
     : rules_(rules), parser_(make_answer_parser(rules.syntax)), choice_(choice) {}
 
 AnswerPiece AnswerBuilder::take(GenerateEvent& event) {
-  AnswerPiece piece{choice_, {}, {}};
+  AnswerPiece piece{choice_, {}, {}, std::exchange(event.prompt_logprobs, {})};
   if (!places_ && rules_.place_tokens && !event.logprobs.empty()) {
     places_.emplace(marks_of(rules_), rules_.syntax.opening.size());
   }
@@ -70,7 +70,12 @@ AnswerPiece AnswerBuilder::take(GenerateEvent& event) {
   read(event.text, piece);
   answer_.end.tokens.insert(answer_.end.tokens.end(), event.tokens.begin(), event.tokens.end());
   piece.logprobs = std::exchange(event.logprobs, {});
-  answer_.logprobs.insert(answer_.logprobs.end(), piece.logprobs.begin(), piece.logprobs.end());
+  if (!places_) {
+    answer_.logprobs.insert(answer_.logprobs.end(), piece.logprobs.begin(), piece.logprobs.end());
+  }
+  if (!piece.prompt_logprobs.empty()) {
+    answer_.prompt_logprobs = piece.prompt_logprobs;
+  }
   if (event.final) {
     ChatEvents events;
     parser_->finish(events);

@@ -29,7 +29,8 @@ struct AnswerPart {
 struct AnswerPiece {
   int choice = 0;
   std::vector<AnswerPart> parts;
-  std::vector<GeneratedLogprob> logprobs;  // of all tokens
+  std::vector<GeneratedLogprob> logprobs;         // of all tokens
+  std::vector<GeneratedLogprob> prompt_logprobs;  // in the first piece, where they were asked for
 };
 
 struct AnswerEnd {
@@ -45,8 +46,8 @@ struct AnswerEnd {
 struct Answer {
   std::string text, reasoning;
   std::vector<ToolCall> calls;
-  std::vector<GeneratedLogprob> logprobs;  // of all tokens
-  std::vector<GeneratedLogprob> text_logprobs, reasoning_logprobs;
+  std::vector<GeneratedLogprob> logprobs;  // of all tokens, where the rules place none
+  std::vector<GeneratedLogprob> text_logprobs, reasoning_logprobs, prompt_logprobs;
   AnswerEnd end;
 };
 

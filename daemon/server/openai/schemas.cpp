@@ -71,7 +71,11 @@ Json completion_request() {
                                {"prompt"});
   schema["properties"]["best_of"] = or_null(integer_schema(1, kMaxChoices));
   schema["properties"]["logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
-  return extended(std::move(schema), options_schema());
+  schema = extended(std::move(schema), options_schema());
+  for (const char* name : {"max_tokens", "max_completion_tokens"}) {
+    schema["properties"][name] = or_null(integer_schema(0, INT32_MAX));
+  }
+  return schema;
 }
 
 constexpr const char* kResponseRequest = R"({
@@ -170,7 +174,15 @@ Json completion_like(const char* object, const char* choice) {
 
 constexpr const char* kChatChoice = R"({"type": "object", "properties": {
   "index": {"type": "integer"}, "finish_reason": {"enum": ["stop", "length", "tool_calls"]},
-  "logprobs": {"type": ["object", "null"]},
+  "logprobs": {"type": ["object", "null"], "properties": {"refusal": {"type": "null"},
+    "content": {"type": "array", "items": {"type": "object", "properties": {
+      "token": {"type": "string"}, "logprob": {"type": "number"},
+      "bytes": {"type": "array", "items": {"type": "integer"}},
+      "top_logprobs": {"type": "array", "items": {"type": "object", "properties": {
+        "token": {"type": "string"}, "logprob": {"type": "number"},
+        "bytes": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["token", "logprob", "bytes"]}}},
+      "required": ["token", "logprob", "bytes", "top_logprobs"]}}}, "required": ["content"]},
   "message": {"type": "object", "properties": {"role": {"const": "assistant"},
     "content": {"type": ["string", "null"]}, "refusal": {"type": "null"},
     "reasoning_content": {"type": "string"}, "reasoning": {"type": "string"},
@@ -183,7 +195,14 @@ constexpr const char* kChatChoice = R"({"type": "object", "properties": {
 
 constexpr const char* kTextChoice = R"({"type": "object", "properties": {
   "index": {"type": "integer"}, "text": {"type": "string"},
-  "finish_reason": {"enum": ["stop", "length"]}, "logprobs": {"type": ["object", "null"]}},
+  "finish_reason": {"enum": ["stop", "length"]},
+  "logprobs": {"type": ["object", "null"], "properties": {
+    "tokens": {"type": "array", "items": {"type": "string"}},
+    "token_logprobs": {"type": "array", "items": {"type": ["number", "null"]}},
+    "top_logprobs": {"type": "array", "items": {"type": ["object", "null"],
+      "additionalProperties": {"type": "number"}}},
+    "text_offset": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"]}},
   "required": ["index", "text", "finish_reason", "logprobs"]})";
 
 Json response() {
