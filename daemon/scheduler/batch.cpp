@@ -18,6 +18,8 @@ constexpr double kLeastTargetShare = 0.25;  // of target_seconds
 // Where more prompts wait than answers run, a longer step is the shorter wait for most: up to so
 // many times target_seconds.
 constexpr double kMostTargets = 2;
+// Of prompts whose tokens have logprobs: a row of logits is as long as the vocabulary.
+constexpr int64_t kMostScoredRows = 64;
 
 class Composer {
  public:
@@ -39,7 +41,7 @@ class Composer {
   const StepCost& cost_;
   Batch batch_;
   bool answers_run_ = false;
-  int64_t tokens_left_ = 0, prompts_left_ = 0;
+  int64_t tokens_left_ = 0, prompts_left_ = 0, scored_left_ = kMostScoredRows;
   double seconds_left_ = 0;
   std::unordered_set<BlockHash, BlockHash::Hasher> claimed_;  // blocks that this step fills
 };
@@ -86,6 +88,7 @@ void Composer::add_prompt(RunningSequence& s) {
   more.add(count, s.kv()->length());
   seconds_left_ -= cost_.seconds(more) - cost_.seconds(batch_.load);
   tokens_left_ -= count;
+  scored_left_ -= s.scoring() ? count : 0;
   claim(s, count);
   const auto pending = s.pending();
   add(s,
@@ -101,10 +104,11 @@ void Composer::add_prompt(RunningSequence& s) {
 // A prompt for an answer that this step completes for another sequence, one without proposals: its
 // open block would be shared while tokens lie ahead in it.
 bool Composer::joins_a_twin(RunningSequence& s) {
-  if (s.request().pooling) return false;
+  if (s.is_private()) return false;
   for (size_t i = 0; i < batch_.members.size(); ++i) {
     Batch::Member& member = batch_.members[i];
-    if (batch_.slices[i].logits != Logits::kLast || !s.same_tokens(*member.sequence)) continue;
+    if (batch_.slices[i].logits != Logits::kLast || member.sequence->is_private()) continue;
+    if (!s.same_tokens(*member.sequence)) continue;
     member.twins.push_back(&s);
     return true;
   }
@@ -140,7 +144,8 @@ int64_t Composer::chunk_of(const RunningSequence& s, int64_t sharers) const {
     const double seconds = seconds_left_ / static_cast<double>(sharers);
     share = std::clamp(cost_.tokens_within(seconds, position), kLeastChunk, share);
   }
-  return std::min({pending, share, tokens_left_, limits_.max_chunk});
+  const int64_t most = s.scoring() ? scored_left_ : pending;
+  return std::min({pending, most, share, tokens_left_, limits_.max_chunk});
 }
 
 }  // namespace

@@ -25,7 +25,10 @@ struct GenerateRequest {
   std::vector<std::string> stop;  // stop strings; not part of the answer
   bool ignore_eos = false;        // do not stop at the model's stop tokens
   int n_logprobs = -1;            // -1: none; 0: the chosen token's; n: also the n best
-  bool show_special = false;      // control tokens appear in the text
+  // The prompt's tokens have logprobs, too, as n_logprobs says: then nothing of what is cached is
+  // used, whose logits are not there, and nothing is kept.
+  bool prompt_logprobs = false;
+  bool show_special = false;                     // control tokens appear in the text
   std::shared_ptr<const Constraint> constraint;  // what the answer must fit; null: anything
   FreeParts free_parts;                          // of a constrained chat's answer
   // How the answer goes on where the context window is full; nothing: it ends with kLength.
@@ -57,6 +60,9 @@ struct GenerateUsage {
 struct GeneratedLogprob {
   std::string bytes;  // of the token
   SampledToken sampled;
+  // Where its text lies in the answer's, in bytes, stop strings counted. Of a character that
+  // further tokens complete, the first byte; nothing of a control token that is not shown.
+  int64_t begin = 0, end = 0;
 };
 
 // What a request's owner hears. Any number of text events, then exactly one final event.
@@ -64,6 +70,9 @@ struct GenerateEvent {
   std::string text;             // may be empty; never ends inside a character
   std::vector<int32_t> tokens;  // ids that this event accounts for
   std::vector<GeneratedLogprob> logprobs;
+  // In the first event, where they were asked for: of each token of the prompt. The first token has
+  // none: its logprob is 0 and means nothing.
+  std::vector<GeneratedLogprob> prompt_logprobs;
   bool final = false;
   FinishReason reason = FinishReason::kStop;  // in the final event
   std::string error;                          // of kError: one sentence

@@ -1,6 +1,7 @@
 #include "daemon/scheduler/running_sequence.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -13,6 +14,8 @@ namespace {
 double seconds(RunningSequence::Clock::duration d) {
   return std::chrono::duration<double>(d).count();
 }
+
+bool is_inside_character(StreamDecoder decoder) { return !decoder.flush().empty(); }
 
 int32_t longest_answer(const GenerateRequest& request, int32_t window) {
   if (request.pooling) return 0;
@@ -46,6 +49,7 @@ RunningSequence::RunningSequence(RequestId id, GenerateRequest request, Generate
     constraint_.emplace(request_.constraint.get(), model.spec.vocab, request_.free_parts,
                         request_.prompt);
   }
+  if (request_.prompt_logprobs) add_prompt_logprob({.token = request_.prompt.front()});
 }
 
 std::span<const int32_t> RunningSequence::pending() const {
@@ -54,12 +58,12 @@ std::span<const int32_t> RunningSequence::pending() const {
 }
 
 void RunningSequence::start(Pager& pager) {
-  if (request_.pooling) {
-    kv_.emplace(pager);  // private: every token's state is needed, and texts rarely come again
-    pooler_.emplace(*request_.pooling);
+  if (is_private()) {
+    kv_.emplace(pager);  // every token's state is needed, and such texts rarely come again
   } else {
     kv_.emplace(pager, salt_);
   }
+  if (request_.pooling) pooler_.emplace(*request_.pooling);
   adopt_cached();
 }
 
@@ -165,6 +169,8 @@ bool RunningSequence::accept(const std::function<std::span<const float>(size_t)>
 SequenceSlice::Logits RunningSequence::wants(int64_t count) const {
   using Logits = SequenceSlice::Logits;
   const int64_t begin = kv_->length(), end = begin + count;
+  const int64_t last_scored = std::min<int64_t>(end, prompt_tokens_ - 1);
+  if (scoring() && std::max(scored_, begin + 1) <= last_scored) return Logits::kAll;
   if (!pooler_) return end == tokens() ? Logits::kLast : Logits::kNone;
   switch (pooler_->wants(begin, end, tokens())) {
     case Pooler::Wants::kNothing:
@@ -175,6 +181,29 @@ SequenceSlice::Logits RunningSequence::wants(int64_t count) const {
       return Logits::kAllStates;
   }
   return Logits::kNone;
+}
+
+// A preempted prompt is computed again, not scored again.
+void RunningSequence::score(int32_t rows,
+                            const std::function<std::span<const float>(int32_t)>& row) {
+  const int64_t first = kv_->length() - rows;
+  for (int64_t next = std::max(scored_, first + 1); next <= kv_->length(); ++next) {
+    if (next >= prompt_tokens_) break;
+    const int32_t token = tokens_[static_cast<size_t>(next)];
+    SampledToken scored =
+        with_logprobs(token, row(static_cast<int32_t>(next - 1 - first)), request_.n_logprobs);
+    if (std::isnan(scored.logprob)) {
+      throw Error(ErrorCode::kInternal,
+                  "the model computed logits that are not numbers; its file may be damaged");
+    }
+    add_prompt_logprob(std::move(scored));
+  }
+}
+
+void RunningSequence::add_prompt_logprob(SampledToken scored) {
+  event_.prompt_logprobs.push_back(
+      {model_.tokenizer->token_bytes(scored.token), std::move(scored)});
+  scored_ = static_cast<int64_t>(event_.prompt_logprobs.size());
 }
 
 bool RunningSequence::pool(int32_t rows,
@@ -193,10 +222,13 @@ std::optional<FinishReason> RunningSequence::deliver(const SampledToken& sampled
   ++generated_;
   if (is_stop_token(sampled.token)) return FinishReason::kStop;
   event_.tokens.push_back(sampled.token);
+  const std::string decoded = decoder_.push(sampled.token);
+  const int64_t begin = std::exchange(decoded_, decoded_ + static_cast<int64_t>(decoded.size()));
   if (request_.n_logprobs >= 0) {
-    event_.logprobs.push_back({model_.tokenizer->token_bytes(sampled.token), sampled});
+    event_.logprobs.push_back({model_.tokenizer->token_bytes(sampled.token), sampled, begin,
+                               decoded_ + (is_inside_character(decoder_) ? 1 : 0)});
   }
-  std::string text = stops_.push(decoder_.push(sampled.token));
+  std::string text = stops_.push(decoded);
   if (!text.empty()) send(std::move(text));
   const bool complete = constraint_ && constraint_->complete();
   if (stops_.matched() || complete) return FinishReason::kStop;

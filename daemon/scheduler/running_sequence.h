@@ -72,6 +72,14 @@ class RunningSequence {
   std::optional<KvDisk::Reading>& reading() { return reading_; }
   // Takes the next block of pending tokens, whose keys and values `fill` writes.
   void restore(const std::function<void(BlockId)>& fill);
+  // Tokens of its prompt have no logprobs yet that it wants.
+  bool scoring() const {
+    return request_.prompt_logprobs && !answering() && scored_ < prompt_tokens_;
+  }
+  // Nothing is shared with it.
+  bool is_private() const { return request_.pooling || request_.prompt_logprobs; }
+  // The last `rows` tokens that were computed have these logits.
+  void score(int32_t rows, const std::function<std::span<const float>(int32_t)>& row);
   // The same tokens under the same salt, with the same adapters.
   bool same_tokens(const RunningSequence& other) const;
   // Shares the KV of a sequence with the same tokens, whose pending ones were just computed.
@@ -123,6 +131,7 @@ class RunningSequence {
  private:
   bool is_stop_token(int32_t token) const;
   std::optional<FinishReason> deliver(const SampledToken& sampled);
+  void add_prompt_logprob(SampledToken scored);
   void release_kv();
   void send(std::string text);
 
@@ -136,6 +145,7 @@ class RunningSequence {
   Sampler sampler_;
   std::optional<AnswerConstraint> constraint_;
   StreamDecoder decoder_;
+  int64_t decoded_ = 0;  // bytes of the answer's text, stop strings counted
   StopMatcher stops_;
   std::optional<Pooler> pooler_;  // while it has KV
   std::vector<int32_t> tokens_;
@@ -148,6 +158,7 @@ class RunningSequence {
   std::vector<int32_t> with_proposed_;
   int32_t accepted_ = 0;
   GenerateEvent event_;  // tokens and logprobs that wait for their text
+  int64_t scored_ = 0;   // tokens of the prompt that have their logprobs in event_
   int32_t generated_ = 0;
   int64_t adopted_ = 0;   // of the prompt, since the last start
   int64_t computed_ = 0;  // of the prompt, each token once

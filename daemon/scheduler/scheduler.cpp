@@ -100,6 +100,8 @@ struct Scheduler::Impl {
   void deliver(const Batch& batch, const StepLogits& logits, std::set<RunningSequence*>& done);
   void accept(RunningSequence& s, const StepLogits& logits, int32_t first_row,
               std::set<RunningSequence*>& done);
+  bool score(RunningSequence& s, const StepLogits& logits, int32_t first_row, int32_t rows,
+             std::set<RunningSequence*>& done);
   void shift(RunningSequence& s);
   void pool(RunningSequence& s, const StepLogits& logits, int32_t first_row, int32_t rows,
             std::set<RunningSequence*>& done);
@@ -365,8 +367,15 @@ void Scheduler::Impl::deliver(const Batch& batch, const StepLogits& logits,
       state_row += rows;
       continue;
     }
-    const int32_t first = row;
-    row += 1 + batch.slices[i].proposed;
+    int32_t first = row;
+    if (asked == Logits::kAll && batch.slices[i].proposed == 0) {
+      const auto rows = static_cast<int32_t>(computed);
+      row += rows;
+      if (!score(*member.sequence, logits, first, rows, done)) continue;
+      first = row - 1;
+    } else {
+      row += 1 + batch.slices[i].proposed;
+    }
     // All twins before any is accepted: an answer that is complete gives its KV back.
     for (RunningSequence* twin : member.twins) twin->take_twin(*member.sequence);
     accept(*member.sequence, logits, first, done);
@@ -392,6 +401,19 @@ void Scheduler::Impl::accept(RunningSequence& s, const StepLogits& logits, int32
   } catch (const Error& e) {  // one sequence's sampler: the others go on
     s.fail(e.what(), e.code());
     done.insert(&s);
+  }
+}
+
+// The prompt's last `rows` computed tokens have these logits. Whether the answer begins.
+bool Scheduler::Impl::score(RunningSequence& s, const StepLogits& logits, int32_t first_row,
+                            int32_t rows, std::set<RunningSequence*>& done) {
+  try {
+    s.score(rows, [&](int32_t i) { return logits.row(first_row + i); });
+    return s.kv()->length() == s.tokens();
+  } catch (const Error& e) {
+    s.fail(e.what(), e.code());
+    done.insert(&s);
+    return false;
   }
 }
 
@@ -520,7 +542,8 @@ RequestId Scheduler::submit(GenerateRequest request, GenerateCallback callback) 
   if (!request.pooling) check_can_answer(model());
   if (request.pooling) {
     check_pooled(request, model().spec, window);
-  } else if (static_cast<int64_t>(request.prompt.size()) >= window) {
+  } else if (static_cast<int64_t>(request.prompt.size()) + (request.max_tokens != 0 ? 1 : 0) >
+             window) {
     throw Error(ErrorCode::kContextOverflow,
                 "the prompt has " + std::to_string(request.prompt.size()) +
                     " tokens and the context window holds " + std::to_string(window) +

@@ -20,6 +20,7 @@ class Totals {
     }
     sums_.completion_tokens += usage.generated_tokens;
   }
+  void add(const AnswerEnd& end) { sums_.reasoning_tokens += end.reasoning_tokens; }
   const AnswerTotals& sums() const { return sums_; }
 
  private:
@@ -80,6 +81,7 @@ Task<void> send_whole(Exchange& exchange, Services& services, Generation& genera
       note_usage(exchange.record, totals.sums());
       throw RequestError(error);
     }
+    totals.add(builder.answer().end);
     exchange.record.finish = record_name(builder.answer().end);
   }
   std::vector<Answer> answers;
@@ -134,7 +136,7 @@ Task<bool> StreamedAnswer::forward(ChoiceEvent& item) {
   }
   AnswerBuilder& builder = builders_.at(static_cast<size_t>(item.choice));
   const AnswerPiece piece = builder.take(item.event);
-  if (!piece.parts.empty() || !piece.logprobs.empty()) {
+  if (!piece.parts.empty() || !piece.logprobs.empty() || !piece.prompt_logprobs.empty()) {
     if (!co_await send(format_.piece(piece))) {
       co_return false;
     }
@@ -162,6 +164,9 @@ Task<void> StreamedAnswer::run(Totals& totals) {
       totals.add(*item);
     }
     alive = co_await forward(*item);
+    if (item->event.final) {
+      totals.add(builders_.at(static_cast<size_t>(item->choice)).answer().end);
+    }
   }
   if (!alive) {
     exchange_.record.finish = broken_ && !exchange_.disconnected() ? "error" : "cancelled";

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/runtime/chat/answer_parser.h"
 #include "daemon/server/answer_format.h"
+#include "daemon/server/token_places.h"
 
 namespace mlxr {
 
@@ -17,6 +19,7 @@ struct AnswerRules {
   bool one_call = false;          // later calls are dropped
   std::vector<std::string> stop;  // the request's stop strings
   std::shared_ptr<const Tokenizer> tokenizer;
+  bool place_tokens = false;  // parts have the logprobs of their tokens
 };
 
 class AnswerBuilder {
@@ -29,12 +32,15 @@ class AnswerBuilder {
   const Answer& answer() const { return answer_; }
 
  private:
+  void read(std::string_view text, AnswerPiece& piece);
   void keep(const ChatEvent& event, AnswerPiece& piece);
+  std::vector<GeneratedLogprob> tokens_of(const ChatEvent& event);
   void end(const GenerateEvent& event);
 
   const AnswerRules& rules_;
   std::unique_ptr<TextParser> parser_;
   int choice_;
+  std::optional<TokenPlaces> places_;
   Answer answer_;
 };
 

@@ -21,19 +21,23 @@ struct ToolCall {
 struct AnswerPart {
   ChatEvent event;
   std::string call_id;  // of a kCall
+  // The tokens of a text or of reasoning, where they were asked for and the rules place them.
+  std::vector<GeneratedLogprob> logprobs;
 };
 
 // What one step of one choice brought.
 struct AnswerPiece {
   int choice = 0;
   std::vector<AnswerPart> parts;
-  std::vector<GeneratedLogprob> logprobs;
+  std::vector<GeneratedLogprob> logprobs;         // of all tokens
+  std::vector<GeneratedLogprob> prompt_logprobs;  // in the first piece, where they were asked for
 };
 
 struct AnswerEnd {
   FinishReason reason = FinishReason::kStop;
   int calls = 0;
   std::string stop;  // the stop string that ended it
+  int64_t reasoning_tokens = 0;
   GenerateUsage usage;
   std::vector<int32_t> tokens;  // all that were generated, but for a stop token
 };
@@ -42,12 +46,13 @@ struct AnswerEnd {
 struct Answer {
   std::string text, reasoning;
   std::vector<ToolCall> calls;
-  std::vector<GeneratedLogprob> logprobs;
+  std::vector<GeneratedLogprob> logprobs;  // of all tokens, where the rules place none
+  std::vector<GeneratedLogprob> text_logprobs, reasoning_logprobs, prompt_logprobs;
   AnswerEnd end;
 };
 
 struct AnswerTotals {
-  int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, reasoning_tokens = 0;
 };
 
 // Everything that returns text returns the bytes that go on the wire; empty where nothing does.

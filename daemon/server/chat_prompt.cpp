@@ -137,6 +137,7 @@ ChatPrompt build_chat_prompt(Services& services, const Model& model,
   prompt.rules.one_call = !request.parallel_calls;
   prompt.rules.stop = request.options.stop;
   prompt.rules.tokenizer = model.tokenizer;
+  prompt.rules.place_tokens = true;
   return prompt;
 }
 

@@ -55,6 +55,7 @@ void submit_completion(Services& services, Generation& generation,
       for (int i = 0; i < request.best_of; ++i) {
         GenerateRequest choice =
             openai::to_generate_request(request.options, sampling, n_logprobs, prompt, i);
+        choice.prompt_logprobs = request.echo && request.n_logprobs >= 0;
         choice.constraint = constraint;
         choice.adapters = adapters;
         choice.shift = shift;

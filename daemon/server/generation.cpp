@@ -31,6 +31,9 @@ void merge(GenerateEvent& into, GenerateEvent&& next) {
   next.tokens.insert(next.tokens.begin(), into.tokens.begin(), into.tokens.end());
   next.logprobs.insert(next.logprobs.begin(), std::make_move_iterator(into.logprobs.begin()),
                        std::make_move_iterator(into.logprobs.end()));
+  if (!into.prompt_logprobs.empty()) {
+    next.prompt_logprobs = std::move(into.prompt_logprobs);
+  }
   into = std::move(next);
 }
 

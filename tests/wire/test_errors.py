@@ -113,7 +113,7 @@ def test_unsupported_fields_are_named(http):
         error = error_of(http.post(CHAT, json=chat_body("hi", **field)), 400)
         assert error["param"] == next(iter(field))
         assert error["code"] == "unsupported_parameter"
-    body = {"prompt": "a", "echo": True, "logprobs": 1}
+    body = {"prompt": "a", "echo": True, "logprobs": 1, "suffix": "b"}
     assert error_of(http.post("/v1/completions", json=body), 400)["param"] == "echo"
 
 

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "daemon/server/answer.h"
+#include "daemon/server/openai/answer_format.h"
 
 namespace mlxr::ollama {
 namespace {
@@ -19,6 +20,16 @@ std::string line(const Json& value) { return to_text(value) + "\n"; }
 Json call_object(const ToolCall& call) {
   Json arguments = Json::parse(call.arguments, nullptr, false);
   return {{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}};
+}
+
+Json token_object(const std::string& bytes, float logprob) {
+  Json list = Json::array();
+  for (const char c : bytes) {
+    list.push_back(static_cast<unsigned char>(c));
+  }
+  return {{"token", openai::token_text(bytes)},
+          {"logprob", short_number(logprob)},
+          {"bytes", std::move(list)}};
 }
 
 // Both shapes differ in where text lies only.
@@ -50,6 +61,10 @@ class LineFormat : public AnswerFormat {
   Json whole(const std::vector<Answer>& answers, const AnswerTotals&) override {
     const Answer& answer = answers.front();
     Json all = body(answer.text, options_.show_thinking ? answer.reasoning : "", answer.calls);
+    if (options_.show_thinking) {
+      add_logprobs(all, answer.reasoning_logprobs);
+    }
+    add_logprobs(all, answer.text_logprobs);
     add_end(all, answer.end);
     return all;
   }
@@ -74,9 +89,9 @@ class LineFormat : public AnswerFormat {
     const ChatEvent& event = part.event;
     switch (event.kind) {
       case ChatEvent::Kind::kText:
-        return line(body(event.text, "", {}));
+        return write_text(body(event.text, "", {}), part);
       case ChatEvent::Kind::kReasoning:
-        return options_.show_thinking ? line(body("", event.text, {})) : "";
+        return options_.show_thinking ? write_text(body("", event.text, {}), part) : "";
       case ChatEvent::Kind::kCall:
         call_ = {part.call_id, event.text, ""};
         return "";
@@ -87,6 +102,25 @@ class LineFormat : public AnswerFormat {
         return line(body("", "", {call_}));
     }
     return "";
+  }
+
+  std::string write_text(Json body, const AnswerPart& part) const {
+    add_logprobs(body, part.logprobs);
+    return line(body);
+  }
+
+  void add_logprobs(Json& body, const std::vector<GeneratedLogprob>& tokens) const {
+    for (const GeneratedLogprob& token : tokens) {
+      if (!options_.with_logprobs) {
+        return;
+      }
+      Json entry = token_object(token.bytes, token.sampled.logprob);
+      for (const TokenLogprob& other : token.sampled.top) {
+        entry["top_logprobs"].push_back(
+            token_object(options_.tokenizer->token_bytes(other.token), other.logprob));
+      }
+      body["logprobs"].push_back(std::move(entry));
+    }
   }
 
   void add_end(Json& body, const AnswerEnd& end) const {

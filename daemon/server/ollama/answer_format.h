@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 
+#include "core/runtime/tokenizer/tokenizer.h"
 #include "daemon/server/answer_format.h"
 
 namespace mlxr::ollama {
@@ -14,6 +15,8 @@ struct FormatOptions {
   std::chrono::nanoseconds load_time{0};
   bool show_thinking = true;
   std::vector<int32_t> prompt;  // for "context", of generate; empty: without one
+  bool with_logprobs = false;
+  std::shared_ptr<const Tokenizer> tokenizer = nullptr;  // names the alternatives of logprobs
 };
 
 std::unique_ptr<AnswerFormat> chat_format(FormatOptions options);

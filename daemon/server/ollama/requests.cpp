@@ -44,6 +44,16 @@ void translate_think(const Fields& fields, ChatRequest& request, Json& body) {
   }
 }
 
+// Alternatives alone ask for nothing.
+void translate_logprobs(const Fields& fields, Json& body) {
+  const bool wanted = fields.boolean("logprobs").value_or(false);
+  const int64_t top = fields.integer("top_logprobs", 0, openai::kMaxTopLogprobs).value_or(0);
+  if (wanted) {
+    body["logprobs"] = true;
+    body["top_logprobs"] = top;
+  }
+}
+
 // What only this API has: a tool's name on its result, calls without an id.
 Json translate_message(const Json& source) {
   Json message = source;
@@ -162,7 +172,7 @@ ChatRequest read_chat_request(const std::string& text) {
   if (const Json* tools = fields.array("tools")) {
     body["tools"] = *tools;
   }
-  refuse_what_is_set(fields, {"logprobs", "top_logprobs"});
+  translate_logprobs(fields, body);
   request.chat = to_normal_form(std::move(body), request.loads_only);
   return request;
 }
@@ -180,7 +190,8 @@ GenerateRequest read_generate_request(const std::string& text) {
   if (request.raw) {
     refuse_beside_raw(fields);
   }
-  refuse_what_is_set(fields, {"images", "template", "logprobs", "top_logprobs"});
+  refuse_what_is_set(fields, {"images", "template"});
+  translate_logprobs(fields, body);
   request.base.loads_only = request.prompt.empty() && request.suffix.empty();
   body["messages"] = as_messages(fields, request.prompt);
   request.base.chat = to_normal_form(std::move(body), request.base.loads_only);

@@ -53,6 +53,8 @@ Task<Loaded> load(Services& services, Exchange& exchange, const ChatRequest& req
                                            request.chat.options.timeout, stream);
   loaded.format.load_time = Clock::now() - loaded.format.began;
   loaded.format.show_thinking = request.think.value_or(true);
+  loaded.format.with_logprobs = request.chat.n_logprobs >= 0;
+  loaded.format.tokenizer = loaded.model->model().tokenizer;
   exchange.record.model = loaded.model->name();
   // The time counts from the end of the answer. Who may not unload a model cannot give it one
   // either: others use it too.
@@ -143,6 +145,7 @@ ChatPrompt generate_prompt(Services& services, const ServedModel& served,
   }
   prompt.rules.stop = options.stop;
   prompt.rules.tokenizer = model.tokenizer;
+  prompt.rules.place_tokens = true;
   check_context(request.context, model);
   prompt.tokens.insert(prompt.tokens.begin(), request.context.begin(), request.context.end());
   if (!prompt.shift || !request.context.empty()) {

@@ -19,8 +19,10 @@ Json shared_request() {
     "format": {"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]},
     "keep_alive": {"anyOf": [{"type": "number"},
       {"type": "string", "pattern": "^-?([0-9]+(\\.[0-9]+)?(h|m|s|ms))+$"}]},
-    "think": {"anyOf": [{"type": "boolean"}, {"enum": ["", "low", "medium", "high"]}]}})",
+    "think": {"anyOf": [{"type": "boolean"}, {"enum": ["", "low", "medium", "high"]}]},
+    "logprobs": {"type": "boolean"}})",
                                {"model"});
+  schema["properties"]["top_logprobs"] = or_null(integer_schema(0, openai::kMaxTopLogprobs));
   schema["properties"]["options"] = or_null(options_schema());
   for (const char* name : {"priority", "timeout", "cache_salt", "lora"}) {
     schema["properties"][name] = openai::options_schema()["properties"][name];
@@ -58,7 +60,8 @@ Json generate_request() {
 // What requests for vectors share with those for answers.
 Json embed_request(const char* own) {
   Json shared = shared_request();
-  for (const char* name : {"stream", "format", "think", "truncate", "shift"}) {
+  for (const char* name :
+       {"stream", "format", "think", "truncate", "shift", "logprobs", "top_logprobs"}) {
     shared["properties"].erase(name);
   }
   return extended(request_schema(own), shared);
@@ -83,15 +86,26 @@ Json create_request() {
   return schema;
 }
 
+constexpr const char* kLogprobs = R"({"type": "array", "items": {"type": "object", "properties": {
+  "token": {"type": "string"}, "logprob": {"type": "number"},
+  "bytes": {"type": "array", "items": {"type": "integer"}},
+  "top_logprobs": {"type": "array", "items": {"type": "object", "properties": {
+    "token": {"type": "string"}, "logprob": {"type": "number"},
+    "bytes": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["token", "logprob", "bytes"]}}},
+  "required": ["token", "logprob", "bytes"]}})";
+
 Json end_of_answer(const char* own, const std::string& name) {
-  return extended(answer_schema(own, {name}),
-                  answer_schema(R"({
+  Json schema = extended(answer_schema(own, {name}),
+                         answer_schema(R"({
     "model": {"type": "string"}, "created_at": {"type": "string", "format": "date-time"},
     "done": {"const": true}, "done_reason": {"enum": ["stop", "length", "load", "unload"]},
     "total_duration": {"type": "integer"}, "load_duration": {"type": "integer"},
     "prompt_eval_count": {"type": "integer"}, "prompt_eval_duration": {"type": "integer"},
     "eval_count": {"type": "integer"}, "eval_duration": {"type": "integer"}})",
-                                {"model", "created_at", "done", "done_reason"}));
+                                       {"model", "created_at", "done", "done_reason"}));
+  schema["properties"]["logprobs"] = Json::parse(kLogprobs);
+  return schema;
 }
 
 constexpr const char* kDetails = R"({"type": "object", "properties": {

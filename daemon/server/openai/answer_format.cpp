@@ -1,5 +1,6 @@
 #include "daemon/server/openai/answer_format.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -27,6 +28,25 @@ int64_t characters(const std::string& text) {
     count += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
   }
   return count;
+}
+
+// Where the tokens of a prompt lie in its text, which is shown without the mark that may begin it.
+std::vector<int64_t> prompt_offsets(const std::shared_ptr<const Tokenizer>& tokenizer,
+                                    const std::vector<GeneratedLogprob>& tokens,
+                                    const std::string& shown) {
+  StreamDecoder decoder(tokenizer, false);
+  std::vector<int64_t> offsets;
+  int64_t end = 0;
+  for (const GeneratedLogprob& token : tokens) {
+    offsets.push_back(end);
+    end += characters(decoder.push(token.sampled.token));
+  }
+  end += characters(decoder.flush());
+  const int64_t size = characters(shown), hidden = end - size;
+  for (int64_t& offset : offsets) {
+    offset = std::clamp<int64_t>(offset - hidden, 0, size);
+  }
+  return offsets;
 }
 
 Json byte_list(const std::string& bytes) {
@@ -74,17 +94,13 @@ class ChatFormat : public OpenAiFormat {
 
   std::string piece(const AnswerPiece& piece) override {
     std::string bytes;
-    Json probabilities = logprobs(piece.logprobs);
     for (const AnswerPart& part : piece.parts) {
       if (part.event.kind == ChatEvent::Kind::kCallEnd) {
         continue;
       }
+      Json probabilities =
+          part.event.kind == ChatEvent::Kind::kText ? logprobs(part.logprobs) : Json(nullptr);
       bytes += chunk(delta(piece.choice, part_delta(part), std::move(probabilities), nullptr));
-      probabilities = with_logprobs() ? logprobs({}) : nullptr;
-    }
-    // Tokens whose text is held back still have their probabilities.
-    if (bytes.empty() && with_logprobs() && !piece.logprobs.empty()) {
-      bytes = chunk(delta(piece.choice, {{"content", ""}}, std::move(probabilities), nullptr));
     }
     return bytes;
   }
@@ -98,7 +114,7 @@ class ChatFormat : public OpenAiFormat {
     for (size_t i = 0; i < answers.size(); ++i) {
       choices.push_back({{"index", i},
                          {"message", message(answers[i])},
-                         {"logprobs", logprobs(answers[i].logprobs)},
+                         {"logprobs", logprobs(answers[i].text_logprobs)},
                          {"finish_reason", chat_finish(answers[i].end)}});
     }
     Json body = head("chat.completion");
@@ -164,6 +180,7 @@ class ChatFormat : public OpenAiFormat {
     return body;
   }
 
+  // Of tokens of the content.
   Json logprobs(const std::vector<GeneratedLogprob>& tokens) const {
     if (!with_logprobs()) {
       return nullptr;
@@ -189,7 +206,7 @@ class TextFormat : public OpenAiFormat {
   std::string opening(int choices) override {
     offsets_.assign(static_cast<size_t>(choices), 0);
     std::string bytes;
-    for (int choice = 0; choice < choices; ++choice) {
+    for (int choice = 0; choice < choices && !options().echo_logprobs; ++choice) {
       const std::string text = echo(static_cast<size_t>(choice));
       bytes += text.empty() ? "" : chunk(piece_of(choice, text, nullptr, nullptr));
     }
@@ -201,8 +218,18 @@ class TextFormat : public OpenAiFormat {
     for (const AnswerPart& part : piece.parts) {
       text += part.event.text;
     }
-    int64_t& offset = offsets_.at(static_cast<size_t>(piece.choice));
-    return chunk(piece_of(piece.choice, text, logprobs(piece.logprobs, offset), nullptr));
+    const auto choice = static_cast<size_t>(piece.choice);
+    int64_t& offset = offsets_.at(choice);
+    std::string bytes;
+    if (!piece.prompt_logprobs.empty()) {
+      Json lists = logprobs({}, offset);
+      add_prompt(lists, piece.prompt_logprobs, echo(choice), offset);
+      bytes = chunk(piece_of(piece.choice, echo(choice), std::move(lists), nullptr));
+    }
+    if (!text.empty() || !piece.logprobs.empty()) {
+      bytes += chunk(piece_of(piece.choice, text, logprobs(piece.logprobs, offset), nullptr));
+    }
+    return bytes;
   }
 
   std::string finish(int choice, const AnswerEnd& end) override {
@@ -215,10 +242,9 @@ class TextFormat : public OpenAiFormat {
         choose ? best_answers(all, options().best_of, options().n) : all;
     Json choices = Json::array();
     for (size_t i = 0; i < answers.size(); ++i) {
-      int64_t offset = 0;
       choices.push_back({{"text", echo(i) + answers[i].text},
                          {"index", i},
-                         {"logprobs", logprobs(answers[i].logprobs, offset)},
+                         {"logprobs", all_logprobs(answers[i], echo(i))},
                          {"finish_reason", finish_name(answers[i].end.reason)}});
     }
     Json body = head("text_completion");
@@ -240,26 +266,60 @@ class TextFormat : public OpenAiFormat {
     return body;
   }
 
+  Json all_logprobs(const Answer& answer, const std::string& echoed) const {
+    int64_t offset = 0;
+    if (answer.prompt_logprobs.empty()) {
+      return logprobs(answer.logprobs, offset);
+    }
+    Json lists = logprobs({}, offset);
+    add_prompt(lists, answer.prompt_logprobs, echoed, offset);
+    for (const GeneratedLogprob& token : answer.logprobs) {
+      add_token(lists, token, offset);
+    }
+    return lists;
+  }
+
   Json logprobs(const std::vector<GeneratedLogprob>& tokens, int64_t& offset) const {
     if (!with_logprobs()) {
       return nullptr;
     }
-    Json result{{"tokens", Json::array()},
-                {"token_logprobs", Json::array()},
-                {"top_logprobs", Json::array()},
-                {"text_offset", Json::array()}};
+    Json lists{{"tokens", Json::array()},
+               {"token_logprobs", Json::array()},
+               {"top_logprobs", Json::array()},
+               {"text_offset", Json::array()}};
     for (const GeneratedLogprob& token : tokens) {
-      Json top = Json::object();
-      for (const TokenLogprob& other : token.sampled.top) {
-        top[token_text(tokenizer()->token_bytes(other.token))] = short_number(other.logprob);
-      }
-      result["tokens"].push_back(token_text(token.bytes));
-      result["token_logprobs"].push_back(short_number(token.sampled.logprob));
-      result["top_logprobs"].push_back(std::move(top));
-      result["text_offset"].push_back(offset);
-      offset += characters(token.bytes);
+      add_token(lists, token, offset);
     }
-    return result;
+    return lists;
+  }
+
+  void add_token(Json& lists, const GeneratedLogprob& token, int64_t& offset) const {
+    Json top = Json::object();
+    for (const TokenLogprob& other : token.sampled.top) {
+      top[token_text(tokenizer()->token_bytes(other.token))] = short_number(other.logprob);
+    }
+    // The token itself is there also where it is none of the likeliest.
+    const std::string text = token_text(token.bytes);
+    if (!top.contains(text)) {
+      top[text] = short_number(token.sampled.logprob);
+    }
+    lists["tokens"].push_back(text);
+    lists["token_logprobs"].push_back(short_number(token.sampled.logprob));
+    lists["top_logprobs"].push_back(std::move(top));
+    lists["text_offset"].push_back(offset);
+    offset += characters(token.bytes);
+  }
+
+  // Nothing comes before the first token that could make it likely.
+  void add_prompt(Json& lists, const std::vector<GeneratedLogprob>& tokens,
+                  const std::string& echoed, int64_t& offset) const {
+    for (const GeneratedLogprob& token : tokens) {
+      add_token(lists, token, offset);
+    }
+    lists["token_logprobs"].front() = nullptr;
+    lists["top_logprobs"].front() = nullptr;
+    lists["text_offset"] = prompt_offsets(options().tokenizer, tokens, echoed);
+    offset = characters(echoed);
   }
 
   std::vector<int64_t> offsets_;  // characters of each choice so far
@@ -271,7 +331,8 @@ Json to_json(const AnswerTotals& totals) {
   return {{"prompt_tokens", totals.prompt_tokens},
           {"completion_tokens", totals.completion_tokens},
           {"total_tokens", totals.prompt_tokens + totals.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", totals.cached_tokens}}}};
+          {"prompt_tokens_details", {{"cached_tokens", totals.cached_tokens}}},
+          {"completion_tokens_details", {{"reasoning_tokens", totals.reasoning_tokens}}}};
 }
 
 OpenAiFormat::OpenAiFormat(const std::string& id_prefix, FormatOptions options)

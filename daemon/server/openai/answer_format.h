@@ -19,6 +19,7 @@ struct FormatOptions {
   bool include_usage = false;                            // in a stream
   std::shared_ptr<const Tokenizer> tokenizer = nullptr;  // names the alternatives of logprobs
   std::vector<std::string> echo = {};  // of completions: what each choice's text begins with
+  bool echo_logprobs = false;          // which comes with those of its tokens then
   int n = 1, best_of = 1;              // of completions, for each prompt
 };
 

@@ -23,11 +23,11 @@ bool is_token(const Json& value) {
          value.get<int64_t>() >= 0;
 }
 
-// Logarithms of the prompt's own probabilities are not computed.
+// What the model reads before a suffix is not the prompt's text.
 void read_echo(const Fields& fields, CompletionRequest& request) {
   request.echo = fields.boolean("echo").value_or(false);
-  if (request.echo && request.n_logprobs >= 0) {
-    throw bad_field("echo", "\"echo\" together with \"logprobs\" is not supported yet",
+  if (request.echo && request.n_logprobs >= 0 && !request.suffix.empty()) {
+    throw bad_field("echo", "\"echo\" together with \"logprobs\" needs a prompt without \"suffix\"",
                     "unsupported_parameter");
   }
 }
@@ -110,7 +110,7 @@ CompletionRequest to_completion_request(Json body) {
   request.body = std::move(body);
   const Fields fields(request.body);
   refuse_truncation(fields);
-  request.options = read_options(fields);
+  request.options = read_options(fields, 0);
   request.prompts = read_prompts(fields, "prompt");
   read_suffix(fields, request);
   read_best_of(fields, request);

@@ -73,9 +73,9 @@ void refuse_what_would_change_the_answer(const Fields& fields) {
   }
 }
 
-void read_max_tokens(const Fields& fields, RequestOptions& options) {
+void read_max_tokens(const Fields& fields, int64_t least, RequestOptions& options) {
   for (const char* name : {"max_tokens", "max_completion_tokens"}) {
-    if (const auto limit = fields.integer(name, 1, kMaxInt)) {
+    if (const auto limit = fields.integer(name, least, kMaxInt)) {
       options.max_tokens = static_cast<int32_t>(*limit);
     }
   }
@@ -199,7 +199,7 @@ void read_scheduling(const Fields& fields, RequestOptions& options) {
   options.cache_salt = fields.string("cache_salt").value_or("");
 }
 
-RequestOptions read_options(const Fields& fields) {
+RequestOptions read_options(const Fields& fields, int64_t least_tokens) {
   refuse_what_would_change_the_answer(fields);
   RequestOptions options;
   options.model = fields.string("model").value_or("");
@@ -209,7 +209,7 @@ RequestOptions read_options(const Fields& fields) {
         Fields(*stream_options, "stream_options.").boolean("include_usage").value_or(false);
   }
   options.n = static_cast<int>(fields.integer("n", 1, kMaxChoices).value_or(1));
-  read_max_tokens(fields, options);
+  read_max_tokens(fields, least_tokens, options);
   read_stop(fields, options);
   options.ignore_eos = fields.boolean("ignore_eos").value_or(false);
   options.constraint = read_constraint(fields);

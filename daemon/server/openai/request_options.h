@@ -38,8 +38,8 @@ struct RequestOptions {
   std::optional<int32_t> keep;  // of the prompt's tokens, then; -1: all
 };
 
-// Throws RequestError naming the field.
-RequestOptions read_options(const Fields& fields);
+// Throws RequestError naming the field. `least_tokens`: of an answer.
+RequestOptions read_options(const Fields& fields, int64_t least_tokens = 1);
 // What read_options and apply_sampling read.
 Json options_schema();
 

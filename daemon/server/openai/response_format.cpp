@@ -86,7 +86,6 @@ class Items {
   void finish(bool cut);
   bool empty() const { return done_.empty() && !open_; }
   const Json& items() const { return done_; }
-  const std::string& reasoning() const { return reasoning_; }
 
  private:
   struct Open {
@@ -106,7 +105,6 @@ class Items {
   Emit emit_;
   Json done_ = Json::array();
   std::optional<Open> open_;
-  std::string reasoning_;
 };
 
 Json Items::place() const {
@@ -157,7 +155,6 @@ void Items::take(const AnswerPart& part, const Json& logprobs) {
       if (!open_ || open_->kind != event.kind) {
         open(event.kind, event.kind == Kind::kText ? message_item() : reasoning_item());
       }
-      reasoning_ += event.kind == Kind::kReasoning ? event.text : "";
       say(event.text, logprobs);
       break;
     case Kind::kCall:
@@ -228,10 +225,8 @@ class ResponseFormat : public AnswerFormat {
   }
 
   std::string piece(const AnswerPiece& piece) override {
-    Json logprobs = logprobs_of(piece.logprobs);
     for (const AnswerPart& part : piece.parts) {
-      items_.take(part, logprobs);
-      logprobs = Json::array();
+      items_.take(part, logprobs_of(part.logprobs));
     }
     return taken();
   }
@@ -268,7 +263,7 @@ class ResponseFormat : public AnswerFormat {
       items_.take(part(Kind::kReasoning, answer.reasoning), Json::array());
     }
     if (!answer.text.empty()) {
-      items_.take(part(Kind::kText, answer.text), logprobs_of(answer.logprobs));
+      items_.take(part(Kind::kText, answer.text), logprobs_of(answer.text_logprobs));
     }
     for (const ToolCall& call : answer.calls) {
       items_.take(part(Kind::kCall, call.name, call.id), Json::array());
@@ -324,15 +319,11 @@ class ResponseFormat : public AnswerFormat {
     return response;
   }
 
-  Json usage(const AnswerTotals& totals) const {
-    const std::string& thought = items_.reasoning();
-    const size_t reasoning = thought.empty() || !options_.tokenizer
-                                 ? 0
-                                 : options_.tokenizer->encode(thought, false, false).size();
+  static Json usage(const AnswerTotals& totals) {
     return {{"input_tokens", totals.prompt_tokens},
             {"input_tokens_details", {{"cached_tokens", totals.cached_tokens}}},
             {"output_tokens", totals.completion_tokens},
-            {"output_tokens_details", {{"reasoning_tokens", reasoning}}},
+            {"output_tokens_details", {{"reasoning_tokens", totals.reasoning_tokens}}},
             {"total_tokens", totals.prompt_tokens + totals.completion_tokens}};
   }
 

@@ -16,7 +16,7 @@ struct ResponseOptions {
   std::string model;
   Json shown;  // the request's fields that an answer repeats
   bool with_logprobs = false;
-  std::shared_ptr<const Tokenizer> tokenizer;  // counts reasoning, names alternatives
+  std::shared_ptr<const Tokenizer> tokenizer;  // names the alternatives of logprobs
   // Called with the complete response before its end is sent, so that a client which has read it
   // can go on from it.
   std::function<void(const Json& response)> keep;

@@ -74,6 +74,7 @@ Task<void> completions(Services& services, Exchange& exchange) {
     request = with_created(services, generation.model().name(), std::move(request));
     submit_completion(services, generation, request);
     shown.echo = echoes(generation.model().model(), request);
+    shown.echo_logprobs = request.echo && request.n_logprobs >= 0;
     return true;
   });
   const auto format = text_format(std::move(shown));

@@ -85,7 +85,11 @@ Json completion_request() {
                                {"prompt"});
   schema["properties"]["best_of"] = or_null(integer_schema(1, kMaxChoices));
   schema["properties"]["logprobs"] = or_null(integer_schema(0, kMaxTopLogprobs));
-  return extended(std::move(schema), options_schema());
+  schema = extended(std::move(schema), options_schema());
+  for (const char* name : {"max_tokens", "max_completion_tokens"}) {
+    schema["properties"][name] = or_null(integer_schema(0, INT32_MAX));
+  }
+  return schema;
 }
 
 constexpr const char* kResponseRequest = R"({
@@ -165,8 +169,11 @@ Json response_request() {
 constexpr const char* kUsage = R"({"type": "object", "properties": {
   "prompt_tokens": {"type": "integer"}, "completion_tokens": {"type": "integer"},
   "total_tokens": {"type": "integer"}, "prompt_tokens_details": {"type": "object",
-    "properties": {"cached_tokens": {"type": "integer"}}, "required": ["cached_tokens"]}},
-  "required": ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"]})";
+    "properties": {"cached_tokens": {"type": "integer"}}, "required": ["cached_tokens"]},
+  "completion_tokens_details": {"type": "object",
+    "properties": {"reasoning_tokens": {"type": "integer"}}, "required": ["reasoning_tokens"]}},
+  "required": ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details",
+    "completion_tokens_details"]})";
 
 Json completion_like(const char* object, const char* choice) {
   Json schema = answer_schema(R"({
@@ -181,7 +188,15 @@ Json completion_like(const char* object, const char* choice) {
 
 constexpr const char* kChatChoice = R"({"type": "object", "properties": {
   "index": {"type": "integer"}, "finish_reason": {"enum": ["stop", "length", "tool_calls"]},
-  "logprobs": {"type": ["object", "null"]},
+  "logprobs": {"type": ["object", "null"], "properties": {"refusal": {"type": "null"},
+    "content": {"type": "array", "items": {"type": "object", "properties": {
+      "token": {"type": "string"}, "logprob": {"type": "number"},
+      "bytes": {"type": "array", "items": {"type": "integer"}},
+      "top_logprobs": {"type": "array", "items": {"type": "object", "properties": {
+        "token": {"type": "string"}, "logprob": {"type": "number"},
+        "bytes": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["token", "logprob", "bytes"]}}},
+      "required": ["token", "logprob", "bytes", "top_logprobs"]}}}, "required": ["content"]},
   "message": {"type": "object", "properties": {"role": {"const": "assistant"},
     "content": {"type": ["string", "null"]}, "refusal": {"type": "null"},
     "reasoning_content": {"type": "string"}, "reasoning": {"type": "string"},
@@ -194,7 +209,14 @@ constexpr const char* kChatChoice = R"({"type": "object", "properties": {
 
 constexpr const char* kTextChoice = R"({"type": "object", "properties": {
   "index": {"type": "integer"}, "text": {"type": "string"},
-  "finish_reason": {"enum": ["stop", "length"]}, "logprobs": {"type": ["object", "null"]}},
+  "finish_reason": {"enum": ["stop", "length"]},
+  "logprobs": {"type": ["object", "null"], "properties": {
+    "tokens": {"type": "array", "items": {"type": "string"}},
+    "token_logprobs": {"type": "array", "items": {"type": ["number", "null"]}},
+    "top_logprobs": {"type": "array", "items": {"type": ["object", "null"],
+      "additionalProperties": {"type": "number"}}},
+    "text_offset": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"]}},
   "required": ["index", "text", "finish_reason", "logprobs"]})";
 
 Json response() {

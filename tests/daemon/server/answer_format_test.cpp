@@ -31,6 +31,7 @@ AnswerPiece text_piece(const std::string& text) { return piece_of(part(Kind::kTe
 AnswerPiece token_piece(const std::string& bytes, float logprob) {
   AnswerPiece piece = text_piece(bytes);
   piece.logprobs.push_back({bytes, {7, logprob, {}}});
+  piece.parts.back().logprobs = piece.logprobs;
   return piece;
 }
 
@@ -99,7 +100,8 @@ TEST(ChatFormat, StreamBeginsWithTheRoleAndEndsWithAnEmptyDelta) {
 TEST(ChatFormat, WholeAnswerAndUsage) {
   const auto format = openai::chat_format({"m", false, true});
   const Json body = format->whole(
-      {answer_of("one", FinishReason::kStop), answer_of("two", FinishReason::kLength)}, {5, 2, 7});
+      {answer_of("one", FinishReason::kStop), answer_of("two", FinishReason::kLength)},
+      {5, 2, 7, 3});
   EXPECT_EQ(body["object"], "chat.completion");
   EXPECT_EQ(body["choices"][1]["message"]["content"], "two");
   EXPECT_EQ(body["choices"][1]["message"]["role"], "assistant");
@@ -109,7 +111,8 @@ TEST(ChatFormat, WholeAnswerAndUsage) {
   EXPECT_EQ(body["usage"]["completion_tokens"], 7);
   EXPECT_EQ(body["usage"]["total_tokens"], 12);
   EXPECT_EQ(body["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
-  const Json usage = read(format->closing({5, 2, 7})).at(0);
+  EXPECT_EQ(body["usage"]["completion_tokens_details"]["reasoning_tokens"], 3);
+  const Json usage = read(format->closing({5, 2, 7, 3})).at(0);
   EXPECT_EQ(usage["choices"], Json::array());
   EXPECT_EQ(usage["usage"], body["usage"]);
 }
