@@ -13,6 +13,7 @@
 #include "core/base/file_lock.h"
 #include "core/runtime/kv/block_files.h"
 #include "core/runtime/kv/kv_identity.h"
+#include "core/runtime/kv/other_layouts.h"
 
 namespace mlxr {
 namespace fs = std::filesystem;
@@ -50,18 +51,22 @@ std::optional<KvFolder> describe(const fs::path& folder, const std::string& name
       found.last_use = std::max(found.last_use, static_cast<int64_t>(block->tick / 1000));
     }
   }
+  for (const OtherLayout& other : other_layouts(folder)) {
+    found.blocks += other.blocks;
+    found.bytes += bytes_on_disk(other.folder / "index") + bytes_on_disk(other.folder / "blocks");
+  }
   found.in_use = is_locked(folder);
   return found;
 }
 
 }  // namespace
 
-std::unique_ptr<KvDisk> open_kv_disk(Engine& engine, const std::string& name,
+std::unique_ptr<KvDisk> open_kv_disk(OpenKvDisks& disks, Engine& engine, const std::string& name,
                                      const KvDiskSettings& settings) {
   if (!settings.enabled) return nullptr;
   try {
     make_private_folder(settings.folder);
-    const HashKey secret = folder_secret(settings.folder);
+    const FolderSecret secret = folder_secret(settings.folder);
     const auto warn = [name](const std::string& sentence) {
       spdlog::warn("model=\"{}\": {}", name, sentence);
     };
@@ -70,11 +75,17 @@ std::unique_ptr<KvDisk> open_kv_disk(Engine& engine, const std::string& name,
                               .most_bytes = settings.bytes,
                               .free_bytes = {},
                               .keep_free = 0,
+                              .damaged = secret.replaced ? 1u : 0u,
                               .warn = warn};
+    if (secret.replaced) {
+      warn("the secret of the KV blocks in " + settings.folder.string() +
+           " was damaged and is made anew; no block is found again, prompts are computed again");
+    }
     use_disk_limits(options);
-    auto store = std::make_unique<BlockStore>(std::move(options));
-    engine.pager().use_key(kv_key(secret, engine.kv_identity(settings.program)));
-    return std::make_unique<KvDisk>(std::move(store), KvDiskOptions{.warn = warn});
+    const HashKey key = kv_key(secret.key, engine.kv_identity(settings.program));
+    auto disk = disks.open(std::move(options), {.warn = warn});
+    engine.pager().use_key(key);
+    return disk;
   } catch (const std::exception& error) {
     spdlog::warn("model=\"{}\" runs without KV blocks on disk: {}", name, error.what());
     return nullptr;
@@ -105,6 +116,7 @@ void remove_kv_folder(const fs::path& folder, const std::string& name) {
     throw Error(ErrorCode::kUnavailable, "a daemon uses the KV blocks of \"" + name +
                                              "\"; unload it first: mlx stop " + name);
   }
+  for (const OtherLayout& other : other_layouts(of_model)) remove_layout(other);
   for (const char* file : {"index", "blocks"}) {
     std::error_code problem;
     fs::remove(of_model / file, problem);

@@ -10,6 +10,7 @@
 
 #include "core/runtime/engine.h"
 #include "core/runtime/kv/kv_disk.h"
+#include "daemon/scheduler/open_kv_disks.h"
 
 namespace mlxr {
 
@@ -23,7 +24,7 @@ struct KvDiskSettings {
 // Opens the blocks of the model called `name`, and names the engine's blocks under their key. Null
 // when it is not wanted, or, with a warning in the log, when it cannot be: the model is served all
 // the same. Before the engine has any sequence.
-std::unique_ptr<KvDisk> open_kv_disk(Engine& engine, const std::string& name,
+std::unique_ptr<KvDisk> open_kv_disk(OpenKvDisks& disks, Engine& engine, const std::string& name,
                                      const KvDiskSettings& settings);
 
 // What one model has on disk.

@@ -136,6 +136,7 @@ void KvPersistence::report(SchedulerStats& stats) const {
   stats.kv_blocks_persisted = disk.written;
   stats.kv_blocks_dropped = dropped_ + disk.failed;
   stats.kv_blocks_damaged = disk.store.damaged;
+  stats.kv_disk_evictions = disk.store.evicted;
 }
 
 }  // namespace mlxr

@@ -76,6 +76,7 @@ struct Common {
   EngineOptions engine;
   KvDiskSettings kv_disk;
   std::shared_ptr<ThreadPool> threads;
+  std::shared_ptr<OpenKvDisks> disks;
   std::function<ModelEntry(const std::string&)> find;
 
   ModelLoadOptions load_options() const { return {.repack = repack ? threads : nullptr}; }
@@ -188,7 +189,7 @@ std::shared_ptr<ServedModel> FileModel::load() {
       });
   // Those that every request gets: what is wrong with one is told now.
   adapters->chosen(std::nullopt);
-  auto disk = open_kv_disk(*engine, entry_.name, kv_disk_);
+  auto disk = open_kv_disk(*common_.disks, *engine, entry_.name, kv_disk_);
   SchedulerOptions options = scheduler_;
   options.name = entry_.name;
   auto scheduler =
@@ -227,6 +228,7 @@ std::unique_ptr<ModelLoader> file_model_loader(
              .engine = options.engine,
              .kv_disk = options.kv_disk,
              .threads = std::make_shared<ThreadPool>(options.threads),
+             .disks = std::make_shared<OpenKvDisks>(),
              .find = std::move(find)});
 }
 

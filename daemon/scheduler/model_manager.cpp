@@ -12,6 +12,7 @@
 #include "core/base/system_memory.h"
 #include "core/runtime/kv/kv_plan.h"
 #include "daemon/scheduler/eviction.h"
+#include "daemon/scheduler/load_refusal.h"
 #include "daemon/scheduler/load_waiters.h"
 #include "daemon/scheduler/model_loader.h"
 
@@ -33,22 +34,6 @@ Error shutting_down() { return {ErrorCode::kUnavailable, "the daemon is shutting
 
 }  // namespace
 
-const char* to_string(UnloadReason reason) {
-  switch (reason) {
-    case UnloadReason::kMemory:
-      return "memory";
-    case UnloadReason::kCount:
-      return "max_loaded_models";
-    case UnloadReason::kIdle:
-      return "keep_alive";
-    case UnloadReason::kAsked:
-      return "asked";
-    case UnloadReason::kReplaced:
-      return "replaced";
-  }
-  return "";
-}
-
 // A model on its way into memory, in it, or on its way out:
 //   queued -> loading -> ready -> leaving -> gone
 // A slot in the table is one of the first three. One that was taken out of it is loaded to the end
@@ -59,6 +44,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
     explicit Slot(const ModelEntry& its_entry) : entry(its_entry), waiters(its_entry.name) {}
     ModelEntry entry;
     bool in_table = true;
+    bool forgotten = false;  // its KV blocks on disk go with it
     bool pinned = false;
     bool placed = false;  // its memory is reserved
     ServedPtr model;      // when it is ready
@@ -93,9 +79,11 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   std::map<std::string, SlotPtr> table;
   std::vector<SlotPtr> pending;  // queued or loading, in the table or not: who waits is here
   std::vector<SlotPtr> queued;   // to be loaded
-  std::vector<SlotPtr> leaving;  // nobody uses them: to be destroyed
+  std::vector<SlotPtr> outside;  // ready, but not in the table any more; until they are destroyed
+  std::vector<SlotPtr> leaving;  // of those: nobody uses them, to be destroyed
   int destroying = 0;
   WaitId next_id = 1;
+  std::map<std::string, SchedulerStats> past;  // what models that are gone have counted, by name
   MemoryStats counted;  // `reserved`, `loading` and what is counted; the rest is filled in memory()
   std::vector<std::thread> threads;
 
@@ -103,12 +91,12 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   CatalogSources sources() const;
 
   // With the lock held.
+  std::vector<SlotPtr> ready_ones() const;  // those of the table first
   ServedPtr lease(const SlotPtr& slot);
   void take_out(SlotPtr slot, UnloadReason reason);  // a copy: the table's own goes
   std::optional<Clock::time_point> expiry(const Slot& slot) const;
   std::optional<Clock::time_point> next_event() const;
   void make_room(std::unique_lock<std::mutex>& lock, Slot& slot);
-  [[noreturn]] void refuse(const Slot& slot, const Eviction& eviction);
   void wait_for_leaving(std::unique_lock<std::mutex>& lock);
 
   std::vector<LoadNews> nobody_waits(const Error& failure);
@@ -116,6 +104,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
 
   // Without it.
   void released(const SlotPtr& slot);
+  void remove_blocks(const std::string& name) const;
   void load(const SlotPtr& slot);
   LoadNews ready(const SlotPtr& slot, ServedPtr model);
   LoadNews failed(const SlotPtr& slot, std::exception_ptr failure);
@@ -138,6 +127,14 @@ CatalogSources ModelManager::Impl::sources() const {
           .default_name = preferred};
 }
 
+std::vector<ModelManager::Impl::SlotPtr> ModelManager::Impl::ready_ones() const {
+  std::vector<SlotPtr> all;
+  for (const auto& [name, slot] : table) all.push_back(slot);
+  all.insert(all.end(), outside.begin(), outside.end());
+  std::erase_if(all, [](const SlotPtr& slot) { return !slot->model; });
+  return all;
+}
+
 ServedPtr ModelManager::Impl::lease(const SlotPtr& slot) {
   ++slot->users;
   auto lease = std::make_shared<Lease>(shared_from_this(), slot);
@@ -149,6 +146,7 @@ void ModelManager::Impl::take_out(SlotPtr slot, UnloadReason reason) {
   slot->in_table = false;
   ++counted.unloads[static_cast<size_t>(reason)];
   spdlog::info("unloading model=\"{}\" reason={}", slot->entry.name, to_string(reason));
+  if (slot->model) outside.push_back(slot);
   if (slot->model && slot->users == 0) leaving.push_back(std::move(slot));
   changed.notify_all();
 }
@@ -203,6 +201,15 @@ std::optional<Clock::time_point> ModelManager::Impl::next_event() const {
   return next;
 }
 
+void ModelManager::Impl::remove_blocks(const std::string& name) const {
+  try {
+    remove_kv_folder(options.kv_disk.folder, name);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kNotFound) return;  // it has none
+    spdlog::warn("model=\"{}\": its KV blocks on disk stay: {}", name, error.what());
+  }
+}
+
 // Destroys what leaves, and looks at the clock in time.
 void ModelManager::Impl::run_clock() {
   std::unique_lock lock(mutex);
@@ -211,10 +218,13 @@ void ModelManager::Impl::run_clock() {
       const SlotPtr slot = leaving.back();
       leaving.pop_back();
       ++destroying;
+      std::erase(outside, slot);
+      past[slot->entry.name].add(slot->model->scheduler().stats());
       ServedPtr model = std::move(slot->model);
       lock.unlock();
       model.reset();
       return_freed_memory();
+      if (slot->forgotten) remove_blocks(slot->entry.name);
       lock.lock();
       --destroying;
       counted.reserved -= slot->memory.total();
@@ -257,7 +267,10 @@ void ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, Slot& slo
   const int64_t wanted = slot.memory.total();
   const MemoryLimits limits{options.memory_bytes, options.max_loaded_models};
   const Eviction eviction = choose_eviction(residents, counted.reserved, wanted, limits);
-  if (!eviction.fits) refuse(slot, eviction);
+  if (!eviction.fits) {
+    ++counted.refused_loads;
+    throw cannot_load(slot.entry.name, slot.memory, limits, eviction);
+  }
   const bool for_memory = limits.bytes > 0 && counted.reserved + wanted > limits.bytes;
   for (const size_t i : eviction.leave) {
     take_out(others[i], for_memory ? UnloadReason::kMemory : UnloadReason::kCount);
@@ -265,34 +278,6 @@ void ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, Slot& slo
   counted.reserved += wanted;
   slot.placed = true;
   wait_for_leaving(lock);
-}
-
-void ModelManager::Impl::refuse(const Slot& slot, const Eviction& eviction) {
-  ++counted.refused_loads;
-  const std::string model = "the model \"" + slot.entry.name + "\"";
-  const int64_t limit = options.memory_bytes, wanted = slot.memory.total();
-  if (eviction.missing == 0) {
-    throw Error(ErrorCode::kOutOfMemory,
-                model + " cannot be loaded: " + std::to_string(options.max_loaded_models) +
-                    " models are loaded, all in use or pinned, and there may be no more; try again "
-                    "later, unload one (mlx stop), or raise max_loaded_models");
-  }
-  const std::string needs =
-      model + " needs " + size_text(wanted) + " of memory (weights " +
-      size_text(slot.memory.weights) + ", KV cache " + size_text(slot.memory.kv) +
-      ", activations " + size_text(slot.memory.activations) +
-      (slot.memory.adapters > 0 ? ", adapters " + size_text(slot.memory.adapters) + ")" : ")");
-  const std::string smaller = "give it a smaller kv_bytes or context_length, or raise memory_bytes";
-  if (wanted > limit) {
-    throw Error(ErrorCode::kOutOfMemory, needs + ", more than the limit of " + size_text(limit) +
-                                             " for all models; " + smaller);
-  }
-  throw Error(ErrorCode::kOutOfMemory,
-              needs + ", and of the limit of " + size_text(limit) + " only " +
-                  size_text(wanted - eviction.missing) +
-                  " are free or held by idle models; try again when others have answered, unload "
-                  "one (mlx stop), " +
-                  smaller);
 }
 
 // Takes a slot that is loaded, or never will be, out of the pending ones.
@@ -317,6 +302,7 @@ LoadNews ModelManager::Impl::ready(const SlotPtr& slot, ServedPtr model) {
   ++counted.loads;
   LoadNews news{settled(slot), nullptr, {}};
   for (size_t i = 0; i < news.waiters.size(); ++i) news.models.push_back(lease(slot));
+  if (!slot->in_table) outside.push_back(slot);
   if (!slot->in_table && slot->users == 0) leaving.push_back(slot);
   return news;
 }
@@ -420,6 +406,7 @@ ModelManager::~ModelManager() {
     for (const auto& slot : self.leaving) idle.push_back(std::move(slot->model));
     self.table.clear();
     self.leaving.clear();
+    self.outside.clear();
   }
 }
 
@@ -520,10 +507,21 @@ void ModelManager::expire() { impl_->expire(); }
 std::vector<LoadedModelInfo> ModelManager::loaded() const {
   std::vector<LoadedModelInfo> out;
   const std::lock_guard lock(impl_->mutex);
-  for (const auto& [name, slot] : impl_->table) {
-    if (slot->model) out.push_back(slot->model->info());
+  for (const Impl::SlotPtr& slot : impl_->ready_ones()) {
+    out.push_back(slot->model->info());
+    out.back().path = slot->entry.path;
+    out.back().leaving = !slot->in_table;
   }
   return out;
+}
+
+std::map<std::string, SchedulerStats> ModelManager::counted() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::map<std::string, SchedulerStats> sums = impl_->past;
+  for (const Impl::SlotPtr& slot : impl_->ready_ones()) {
+    sums[slot->entry.name].add(slot->model->scheduler().stats());
+  }
+  return sums;
 }
 
 MemoryStats ModelManager::memory() const {
@@ -536,6 +534,14 @@ MemoryStats ModelManager::memory() const {
   return stats;
 }
 
+std::string ModelManager::find_in_memory(const std::string& name) const {
+  std::unique_lock lock(impl_->mutex);
+  const auto is_it = [&](const auto& slot) { return slot->entry.name == name; };
+  if (impl_->table.contains(name) || std::ranges::any_of(impl_->outside, is_it)) return name;
+  lock.unlock();
+  return find(name).name;
+}
+
 bool ModelManager::unload(const std::string& name) {
   std::unique_lock lock(impl_->mutex);
   const auto found = impl_->table.find(name);
@@ -545,6 +551,19 @@ bool ModelManager::unload(const std::string& name) {
   // One in use goes when the last request that holds it lets go.
   if (slot->users == 0) impl_->wait_for_leaving(lock);
   return true;
+}
+
+void ModelManager::forget(const std::string& name) {
+  unload(name);
+  {
+    const std::lock_guard lock(impl_->mutex);
+    bool answers = false;
+    for (const Impl::SlotPtr& slot : impl_->outside) {
+      if (slot->entry.name == name) answers = slot->forgotten = true;
+    }
+    if (answers) return;
+  }
+  impl_->remove_blocks(name);
 }
 
 ModelEntry ModelManager::add_path(const std::filesystem::path& path) {
@@ -569,9 +588,7 @@ void ModelManager::drain(milliseconds timeout) {
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->draining = true;
-    for (const auto& [name, slot] : impl_->table) {
-      if (slot->model) models.push_back(slot->model);
-    }
+    for (const Impl::SlotPtr& slot : impl_->ready_ones()) models.push_back(slot->model);
     news = impl_->nobody_waits(shutting_down());
   }
   for (LoadNews& one : news) one.tell();

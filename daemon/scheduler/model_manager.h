@@ -9,6 +9,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,21 +18,9 @@
 #include "daemon/scheduler/kv_folders.h"
 #include "daemon/scheduler/model_catalog.h"
 #include "daemon/scheduler/served_model.h"
+#include "daemon/scheduler/unload_reason.h"
 
 namespace mlxr {
-
-// Why a model left.
-enum class UnloadReason {
-  kMemory,    // another one needed its memory
-  kCount,     // or its place among max_loaded_models
-  kIdle,      // nobody used it for its keep_alive
-  kAsked,     // somebody unloaded it
-  kReplaced,  // its name came to mean another file
-};
-inline constexpr std::array kUnloadReasons{UnloadReason::kMemory, UnloadReason::kCount,
-                                           UnloadReason::kIdle, UnloadReason::kAsked,
-                                           UnloadReason::kReplaced};
-const char* to_string(UnloadReason reason);
 
 struct MemoryStats {
   int64_t limit = 0;     // 0: none
@@ -116,11 +105,18 @@ class ModelManager {
   // calls it in time; tests with a clock of their own call it when they moved that.
   void expire();
 
+  // Also those that were unloaded and still answer; they come last.
   std::vector<LoadedModelInfo> loaded() const;
+  // What models of each name have counted since the daemon was started, those that are gone too.
+  std::map<std::string, SchedulerStats> counted() const;
   MemoryStats memory() const;
+  // The name of what is to be unloaded: as find(), but a model in memory needs no files for it.
+  std::string find_in_memory(const std::string& name) const;
   // Stops serving the model; what it takes is free once its requests are done. False when it was
   // not loaded.
   bool unload(const std::string& name);
+  // Unloads a model that is no more, and removes its KV blocks on disk: once it has answered.
+  void forget(const std::string& name);
   // Registers a path under its base name (the CLI's `mlx run ./x.gguf` through the Unix socket).
   ModelEntry add_path(const std::filesystem::path& path);
 

@@ -52,6 +52,7 @@ struct SchedulerStats {
   uint64_t kv_blocks_restored = 0;   // read back, and not computed
   uint64_t kv_blocks_dropped = 0;    // not written: the disk was too slow, or failed
   uint64_t kv_blocks_damaged = 0;    // on disk
+  uint64_t kv_disk_evictions = 0;    // blocks on disk that made room for others
   uint64_t preemptions = 0, timeouts = 0, cancelled = 0;
   uint64_t context_shifts = 0;  // of answers that filled the window and went on
   DurationHistogram step_seconds;
@@ -60,9 +61,9 @@ struct SchedulerStats {
   // Between the tokens of an answer; those that come in one step share the time since the last.
   DurationHistogram token_seconds;
   DurationHistogram request_seconds;  // from its arrival until its answer is complete
-  KernelTimes kernels;                // of steps; not summed by add()
+  KernelTimes kernels;                // of steps
 
-  // Adds what `more` has counted since the model was loaded.
+  // Adds what `more` has counted since its model was loaded.
   void add(const SchedulerStats& more) {
     steps += more.steps;
     requests += more.requests;
@@ -73,7 +74,11 @@ struct SchedulerStats {
     proposed_tokens += more.proposed_tokens;
     accepted_tokens += more.accepted_tokens;
     kv_evictions += more.kv_evictions;
+    kv_blocks_persisted += more.kv_blocks_persisted;
     kv_blocks_restored += more.kv_blocks_restored;
+    kv_blocks_dropped += more.kv_blocks_dropped;
+    kv_blocks_damaged += more.kv_blocks_damaged;
+    kv_disk_evictions += more.kv_disk_evictions;
     preemptions += more.preemptions;
     timeouts += more.timeouts;
     cancelled += more.cancelled;
@@ -83,6 +88,19 @@ struct SchedulerStats {
     first_token_seconds.add(more.first_token_seconds);
     token_seconds.add(more.token_seconds);
     request_seconds.add(more.request_seconds);
+    kernels.add(more.kernels);
+  }
+  // Adds what `more`, of another copy of the model, is now. Both use the same disk.
+  void add_now(const SchedulerStats& more) {
+    running += more.running;
+    waiting += more.waiting;
+    kv_blocks_used += more.kv_blocks_used;
+    kv_blocks_cached += more.kv_blocks_cached;
+    kv_blocks_total += more.kv_blocks_total;
+    kv_window_parts_used += more.kv_window_parts_used;
+    kv_window_parts_total += more.kv_window_parts_total;
+    kv_disk_blocks = std::max(kv_disk_blocks, more.kv_disk_blocks);
+    kv_disk_bytes = std::max(kv_disk_bytes, more.kv_disk_bytes);
   }
 };
 

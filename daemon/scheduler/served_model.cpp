@@ -17,6 +17,8 @@ ServedModel::ServedModel(std::unique_ptr<Scheduler> scheduler,
 
 LoadedModelInfo ServedModel::info() const {
   return {.name = facts_.name,
+          .path = {},
+          .leaving = false,
           .facts = model().facts,
           .context_length = scheduler_->context_length(),
           .kv_bytes = scheduler_->kv_bytes(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,8 @@ SamplingParams with_overrides(SamplingParams params, const ModelSettings& settin
 
 struct LoadedModelInfo {
   std::string name;
+  std::filesystem::path path;  // its manager fills in this and the next
+  bool leaving = false;        // it was unloaded, and ends when it has answered
   ModelFacts facts;
   int32_t context_length = 0;
   int64_t kv_bytes = 0;

@@ -118,7 +118,7 @@ void erase_created(Services& services, const std::string& asked) {
                         "invalid_request_error", "model", "model_is_a_file"});
   }
   services.created.erase(name);
-  services.models.unload(name);
+  services.models.forget(name);
   std::vector<std::filesystem::path> others;
   for (const CreatedModel& other : services.created.list()) {
     others.push_back(other.from);

@@ -202,6 +202,15 @@ def test_recreating_and_deleting_take_effect_at_once(client, own):
             other.models.delete(MODEL)
 
 
+def test_a_deleted_one_leaves_no_kv_blocks(client, own):
+    client.create("brief", from_=MODEL, parameters={"num_predict": 2})
+    client.generate("brief", "word " * 100)
+    files = own.home / "kv" / "model-brief"
+    assert (files / "blocks").exists()
+    client.delete("brief")
+    assert sorted(path.name for path in files.iterdir()) == ["lock"]
+
+
 def test_created_models_outlive_the_daemon(tmp_path):
     with RunningDaemon(home=tmp_path) as first:
         ollama.Client(host=first.url).create("kept", from_=MODEL, parameters={"num_predict": 2})

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,73 @@ def test_model_folders_are_seen_anew(start, tmp_path):
         assert client.get("/v1/models/mlxr-demo-draft").status_code == 404
         shutil.copytree(MODELS / "mlxr-demo-draft", Path(tmp_path / "later" / "mlxr-demo-draft"))
         assert client.get("/v1/models/mlxr-demo-draft").status_code == 200
+
+
+def counter(client, name, model):
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith(f'{name}{{model="{model}"}} '):
+            return float(line.split()[-1])
+    return None
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    folder = tmp_path / "models" / "gone"
+    shutil.copytree(MODELS / "mlxr-demo-draft", folder)
+    return folder
+
+
+def load_and_remove(client, folder):
+    assert client.post("/mlxr/v1/load", json={"name": "gone"}).status_code == 200
+    shutil.move(folder, folder.parent.parent / "away")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/mlxr/v1/unload", {"name": "gone"}),
+        ("/api/generate", {"model": "gone", "keep_alive": 0}),
+        ("/api/chat", {"model": "gone:latest", "keep_alive": 0}),
+        ("/api/embed", {"model": "gone", "keep_alive": 0, "input": []}),
+    ],
+)
+def test_a_model_whose_files_are_gone_is_shown_and_unloaded(start, own_model, path, body):
+    daemon = start("--model-folders", own_model.parent)
+    with daemon.client() as client:
+        load_and_remove(client, own_model)
+        (shown,) = client.get("/api/ps").json()["models"]
+        assert shown["name"] == "gone:latest"
+        assert [m["name"] for m in daemon.ps()] == ["gone"]
+        assert client.post(path, json=body).status_code == 200
+        assert client.get("/api/ps").json()["models"] == []
+        assert client.post("/mlxr/v1/unload", json={"name": "gone"}).status_code == 404
+
+
+def test_a_model_that_leaves_is_seen_and_counted_to_its_end(start):
+    model = "mlxr-demo-draft"
+    daemon = start("--model", MODELS / model, "--kv-disk", "false")
+    tokens = "mlxr_generated_tokens_total"
+    with daemon.client() as client, daemon.client() as other:
+        body = endless(stream=True, n=4, max_tokens=900)
+        with client.stream("POST", "/v1/completions", json=body) as answer:
+            events = events_of(answer)
+            next(events)
+            assert other.post("/mlxr/v1/unload", json={"name": model}).json()["unloaded"]
+            (shown,) = daemon.ps()
+            assert shown["leaving"] is True
+            assert shown["running"] == 4
+            assert counter(other, "mlxr_model_memory_bytes", model) > 0
+            assert [m["name"] for m in other.get("/api/ps").json()["models"]] == [model + ":latest"]
+            assert other.post("/v1/completions", json=endless(max_tokens=7)).status_code == 200
+            assert sorted(m["leaving"] for m in daemon.ps()) == [False, True]
+            text = other.get("/metrics").text
+            assert text.count(f'mlxr_kv_bytes{{model="{model}"}}') == 1
+            list(events)
+        deadline = time.monotonic() + 20
+        while any(m["leaving"] for m in daemon.ps()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert counter(other, tokens, model) == 3607
+        other.post("/mlxr/v1/unload", json={"name": model})
+        assert daemon.ps() == []
+        assert counter(other, tokens, model) == 3607
+        assert counter(other, "mlxr_kv_bytes", model) is None

@@ -7,7 +7,7 @@ import threading
 import time
 
 import httpx
-from running_daemon import MODELS, RunningDaemon
+from running_daemon import MODELS, RunningDaemon, endless, events_of
 
 MODEL = "mlxr-demo-draft"
 
@@ -105,6 +105,51 @@ def test_damaged_files_are_a_miss_with_one_warning(tmp_path):
             assert ask(daemon, prompt(seed, 100))[0] == text
         assert daemon.text().count("damaged KV block") == 1
         assert metric(daemon, "mlxr_kv_damaged_blocks_total") >= 1
+
+
+def test_damage_to_whole_files_is_told_and_counted(tmp_path):
+    folder = folder_of(tmp_path)
+    for file in (folder / "index", folder / "blocks", tmp_path / "kv" / "secret"):
+        for damage in (b"", b"no such thing"):
+            with start(tmp_path) as daemon:
+                text = ask(daemon, prompt(1, 100))[0]
+            file.write_bytes(damage)
+            daemon.log.unlink()
+            with start(tmp_path) as daemon:
+                assert ask(daemon, prompt(1, 100)) == (text, 0)
+                assert "prompts are computed again" in daemon.text()
+                assert metric(daemon, "mlxr_kv_damaged_blocks_total") >= 1
+
+
+def test_another_kv_type_leaves_the_blocks_alone(tmp_path):
+    with start(tmp_path) as daemon:
+        text = ask(daemon, prompt(1, 100))[0]
+    with start(tmp_path, MLXR_KV_TYPE="q8_0") as daemon:
+        assert ask(daemon, prompt(1, 100))[1] == 0
+        assert metric(daemon, "mlxr_kv_damaged_blocks_total") == 0
+    with start(tmp_path) as daemon:
+        again, cached = ask(daemon, prompt(1, 100))
+        assert again == text
+        assert cached > 0
+    with start(tmp_path, MLXR_KV_TYPE="q8_0") as daemon:
+        assert ask(daemon, prompt(1, 100))[1] > 0
+
+
+def test_a_copy_that_follows_one_that_answers_has_its_blocks(tmp_path):
+    with start(tmp_path) as daemon, daemon.client() as client:
+        text = ask(daemon, prompt(1, 100))[0]
+        body = endless(stream=True, n=8)
+        with client.stream("POST", "/v1/completions", json=body) as answer:
+            events = events_of(answer)
+            next(events)
+            with daemon.client() as other:
+                assert other.post("/mlxr/v1/unload", json={"name": MODEL}).json()["unloaded"]
+            again, cached = ask(daemon, prompt(1, 100))
+            assert (again, cached > 0) == (text, True)
+            assert [m["leaving"] for m in daemon.ps()] == [False, True]
+        daemon.wait_until_quiet()
+        wait_until_kept(daemon)
+        assert "runs without KV blocks" not in daemon.text()
 
 
 def test_killed_while_it_writes_it_answers_rightly_the_next_time(tmp_path):

@@ -63,6 +63,20 @@ bool is_free(const Record& record) {
   return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
 }
 
+// How many of the records from `first` on are of blocks.
+int64_t used_records(const OpenFile& index, int64_t first, int64_t count) {
+  constexpr int64_t kAtOnce = 4096;
+  int64_t used = 0;
+  std::vector<Record> records;
+  for (int64_t i = first; i < count; i += kAtOnce) {
+    records.resize(static_cast<size_t>(std::min(kAtOnce, count - i)));
+    const auto bytes = std::as_writable_bytes(std::span(records));
+    records.resize(index.read(BlockFiles::kRecordBytes * (1 + i), bytes) / sizeof(Record));
+    used += std::ranges::count_if(records, [](const Record& r) { return !is_free(r); });
+  }
+  return used;
+}
+
 }  // namespace
 
 OpenFile::OpenFile(const std::filesystem::path& path, int flags)
@@ -126,7 +140,7 @@ int64_t slot_bytes_for(int64_t block_bytes) {
 BlockFiles::BlockFiles(const std::filesystem::path& folder)
     : index_(folder / "index", O_RDWR | O_CREAT), blocks_(folder / "blocks", O_RDWR | O_CREAT) {}
 
-std::optional<IndexContent> BlockFiles::read_index(const OpenFile& index, const OpenFile& blocks) {
+std::optional<int64_t> BlockFiles::read_block_bytes(const OpenFile& index) {
   Header header;
   const auto head = std::as_writable_bytes(std::span(&header, 1));
   if (index.read(0, head) < sizeof header || header.magic != kMagic || header.version != kVersion ||
@@ -134,11 +148,19 @@ std::optional<IndexContent> BlockFiles::read_index(const OpenFile& index, const 
       header.block_bytes > kMostBlockBytes) {
     return std::nullopt;
   }
-  IndexContent content{.block_bytes = header.block_bytes, .slots = {}, .damaged = 0};
-  const int64_t slot_bytes = slot_bytes_for(header.block_bytes);
+  return header.block_bytes;
+}
+
+std::optional<IndexContent> BlockFiles::read_index(const OpenFile& index, const OpenFile& blocks) {
+  const auto block_bytes = read_block_bytes(index);
+  if (!block_bytes) return std::nullopt;
+  IndexContent content{.block_bytes = *block_bytes, .slots = {}, .damaged = 0, .lost = 0};
+  const int64_t slot_bytes = slot_bytes_for(*block_bytes);
   const int64_t reached = (blocks.size() + slot_bytes - 1) / slot_bytes;
-  const int64_t count = std::clamp<int64_t>(index.size() / kRecordBytes - 1, 0,
-                                            std::min<int64_t>(reached, INT32_MAX));
+  const int64_t recorded = index.size() / kRecordBytes - 1;
+  const int64_t count = std::clamp<int64_t>(recorded, 0, std::min<int64_t>(reached, INT32_MAX));
+  // The bytes of one block may be there before its record.
+  content.lost = used_records(index, count, recorded) + std::max<int64_t>(0, reached - count - 1);
   std::vector<Record> records(static_cast<size_t>(count));
   const auto bytes = std::as_writable_bytes(std::span(records));
   records.resize(index.read(kRecordBytes, bytes) / sizeof(Record));

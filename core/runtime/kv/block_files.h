@@ -49,6 +49,7 @@ struct IndexContent {
   int64_t block_bytes = 0;
   std::vector<std::optional<StoredBlock>> slots;
   int32_t damaged = 0;  // records that say nothing
+  int64_t lost = 0;     // blocks whose record or bytes are not in the files any more
 };
 
 class BlockFiles {
@@ -58,10 +59,13 @@ class BlockFiles {
   // Opens or makes both in the folder, for its owner alone.
   explicit BlockFiles(const std::filesystem::path& folder);
 
-  // Nothing when the index is of another version, or no index. Of slots that `blocks` does not
-  // reach it says nothing.
+  // The size of the blocks; nothing when the index is of another version, or no index.
+  static std::optional<int64_t> read_block_bytes(const OpenFile& index);
+  // Nothing as there. Slots that `blocks` does not reach are left out.
   static std::optional<IndexContent> read_index(const OpenFile& index, const OpenFile& blocks);
   std::optional<IndexContent> read_index() const { return read_index(index_, blocks_); }
+  // That both hold, in bytes.
+  int64_t size() const { return index_.size() + blocks_.size(); }
   // Empties both, for blocks of this size.
   void begin(int64_t block_bytes);
   void use(int64_t block_bytes);  // as read_index() found them

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/runtime/kv/other_layouts.h"
 
 namespace mlxr {
 namespace fs = std::filesystem;
@@ -70,30 +71,78 @@ BlockStore::BlockStore(BlockStoreOptions options) : options_(std::move(options))
     throw Error(ErrorCode::kUnavailable,
                 "another process uses the KV blocks in " + options_.folder.string());
   }
+  damaged_ = options_.damaged;
+  bring_layout(options_.folder, options_.block_bytes);
+  bound_aside();
   files_.emplace(options_.folder);
   load();
 }
 
 int32_t BlockStore::most_slots() const {
   const int64_t slot = slot_bytes_for(options_.block_bytes) + BlockFiles::kRecordBytes;
-  const int64_t slots = (options_.most_bytes - BlockFiles::kRecordBytes) / slot;
+  const int64_t slots = (options_.most_bytes - aside_bytes_ - BlockFiles::kRecordBytes) / slot;
   return static_cast<int32_t>(
       std::clamp<int64_t>(slots, 0, std::numeric_limits<int32_t>::max() - 1));
 }
 
+// Blocks of other sizes may take half of the bound, those used last first; nothing while the disk
+// is short of space.
+void BlockStore::bound_aside() {
+  const int64_t one = slot_bytes_for(options_.block_bytes) + 2 * BlockFiles::kRecordBytes;
+  int64_t left = std::min(options_.most_bytes / 2, options_.most_bytes - one);
+  if (options_.free_bytes && options_.free_bytes() < options_.keep_free) left = 0;
+  for (const OtherLayout& other : other_layouts(options_.folder)) {
+    int64_t bytes = other.bytes;
+    if (bytes > left) {
+      try {
+        const BlockStore cut({.folder = other.folder,
+                              .block_bytes = other.block_bytes,
+                              .most_bytes = left,
+                              .free_bytes = {},
+                              .keep_free = 0,
+                              .warn = options_.warn});
+        bytes = cut.stats().bytes;
+        evicted_ += cut.evicted_;
+      } catch (const Error&) {  // not even one block fits
+        remove_layout(other);
+        evicted_ += static_cast<uint64_t>(other.blocks);
+        bytes = 0;
+      }
+    }
+    left -= bytes;
+    aside_bytes_ += bytes;
+  }
+}
+
+void BlockStore::begin_anew(const char* why) {
+  const int64_t slots = files_->size() / slot_bytes_for(options_.block_bytes);
+  damaged_ += static_cast<uint64_t>(std::max<int64_t>(slots, 1));
+  warn("the index of the KV blocks in " + options_.folder.string() + " " + why +
+       "; they are left out, and their prompts are computed again");
+  files_->begin(options_.block_bytes);
+}
+
 void BlockStore::load() {
   std::optional<IndexContent> content = files_->read_index();
-  if (!content || content->block_bytes != options_.block_bytes) {
+  if (files_->size() == 0) {
     files_->begin(options_.block_bytes);
+    return;
+  }
+  if (!content) {
+    begin_anew("is damaged");
+    return;
+  }
+  if (content->block_bytes != options_.block_bytes) {
+    begin_anew("is of another size and could not be put aside");
     return;
   }
   files_->use(options_.block_bytes);
   for (const auto& block : content->slots) {
     if (block) last_tick_ = std::max(last_tick_, block->tick);
   }
-  if (content->damaged > 0) {
-    damaged_ = static_cast<uint64_t>(content->damaged);
-    warn(std::to_string(content->damaged) + " damaged records of KV blocks in " +
+  if (const int64_t bad = content->damaged + content->lost; bad > 0) {
+    damaged_ += static_cast<uint64_t>(bad);
+    warn(std::to_string(bad) + " damaged or cut off records of KV blocks in " +
          options_.folder.string() + " were left out; their prompts are computed again");
   }
   index_ = DiskIndex(std::move(content->slots));
@@ -149,7 +198,7 @@ BlockStoreStats BlockStore::stats() const {
   const std::lock_guard lock(mutex_);
   return {.blocks = index_.blocks(),
           .bytes = int64_t{index_.slots()} * (files_->slot_bytes() + BlockFiles::kRecordBytes) +
-                   BlockFiles::kRecordBytes,
+                   BlockFiles::kRecordBytes + aside_bytes_,
           .damaged = damaged_,
           .evicted = evicted_};
 }

@@ -1,5 +1,6 @@
 // KV blocks of one model on disk, found by their hashes: content-addressed, bounded, checksummed.
-// What is damaged, cut off or gone is a miss, never an error. One process at a time.
+// What is damaged, cut off or gone is a miss, never an error. One process at a time. Blocks of
+// another size in the folder are put aside and stay (other_layouts.h); all count for the bound.
 //
 // Thread-safe are holds() and stats(); all else belongs to one thread (kv_disk.h).
 #pragma once
@@ -28,6 +29,7 @@ struct BlockStoreOptions {
   // grows into that nor, when it is opened, stays in it.
   std::function<int64_t()> free_bytes;
   int64_t keep_free = 0;
+  uint64_t damaged = 0;  // found so by who opens it: counted with what the store finds
   std::function<void(const std::string&)> warn;  // one sentence; may be empty
 };
 
@@ -38,7 +40,7 @@ void make_private_folder(const std::filesystem::path& folder);
 void use_disk_limits(BlockStoreOptions& options);
 
 struct BlockStoreStats {
-  int64_t blocks = 0, bytes = 0;  // on disk
+  int64_t blocks = 0, bytes = 0;  // on disk; those put aside are in `bytes` alone
   uint64_t damaged = 0;           // records and blocks found so since it was opened
   uint64_t evicted = 0;           // blocks that made room for others
 };
@@ -64,7 +66,9 @@ class BlockStore {
 
  private:
   int32_t most_slots() const;
+  void bound_aside();
   void load();
+  void begin_anew(const char* why);
   void shrink(int32_t slots);
   void move_block(SlotId from, SlotId to);
   std::optional<SlotId> take_slot();
@@ -77,6 +81,7 @@ class BlockStore {
   BlockStoreOptions options_;
   std::unique_ptr<FileLock> lock_;
   std::optional<BlockFiles> files_;
+  int64_t aside_bytes_ = 0;  // of blocks of other sizes
   uint64_t last_tick_ = 0;
   bool damage_told_ = false;
 

@@ -1,21 +1,20 @@
 // Write-behind and read-ahead for a BlockStore: one thread that does all of its input and output,
-// reads first, so that the thread that steps never waits for a disk. What is written is copied into
+// reads first, so that the threads that step never wait for a disk. What is written is copied into
 // a bounded queue; what is read lies ready when its owner asks.
+//
+// A model that leaves while it answers and the copy that comes after it use the same store: each
+// has a KvDisk of its own, and the last one that goes ends the thread and closes the store.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/runtime/kv/block_store.h"
@@ -28,7 +27,7 @@ struct KvDiskOptions {
 };
 
 struct KvDiskStats {
-  BlockStoreStats store;
+  BlockStoreStats store;           // its counts: since this user came
   uint64_t written = 0, read = 0;  // blocks
   uint64_t failed = 0;             // blocks that could not be written
 };
@@ -64,15 +63,20 @@ class KvDisk {
     std::shared_ptr<State> state_;
   };
 
-  KvDisk(std::unique_ptr<BlockStore> store, KvDiskOptions options);
-  // Writes what waits.
+  class Thread;  // with its store, for all that use it; writes what waits before it ends
+  static std::shared_ptr<Thread> start(std::unique_ptr<BlockStore> store, KvDiskOptions options);
+  static int64_t block_bytes(const Thread& thread);
+
+  explicit KvDisk(std::shared_ptr<Thread> thread);
+  KvDisk(std::unique_ptr<BlockStore> store, KvDiskOptions options)
+      : KvDisk(start(std::move(store), std::move(options))) {}
   ~KvDisk();
   KvDisk(const KvDisk&) = delete;
   KvDisk& operator=(const KvDisk&) = delete;
 
-  int64_t block_bytes() const { return store_->block_bytes(); }
+  int64_t block_bytes() const { return block_bytes(*thread_); }
   // It is on disk.
-  bool holds(const BlockHash& hash) const { return store_->holds(hash); }
+  bool holds(const BlockHash& hash) const;
   // It is on disk or will be.
   bool knows(const BlockHash& hash) const;
   // The queue has room for a block.
@@ -90,37 +94,11 @@ class KvDisk {
   void on_change(std::function<void()> callback);
 
  private:
-  struct Write {
-    BlockHash hash;
-    std::optional<BlockHash> parent;
-    std::vector<std::byte> bytes;
-  };
-  using ReadState = std::shared_ptr<Reading::State>;
+  struct User;
 
-  void run();
-  void do_read(Reading::State& state);
-  void do_write(const Write& write);
-  void do_touches(const std::vector<BlockHash>& hashes);
-  void tell();
-  void guard(const std::function<void()>& work);
-
-  std::unique_ptr<BlockStore> store_;
-  KvDiskOptions options_;
-  size_t most_queued_;
-  bool failure_told_ = false;  // the disk's thread's own
-
-  mutable std::mutex mutex_;
-  std::condition_variable work_;
-  std::deque<ReadState> reads_;
-  std::deque<Write> writes_;
-  std::vector<BlockHash> touches_;
-  std::unordered_set<BlockHash, BlockHash::Hasher> queued_;  // writes, that under way included
-  uint64_t written_ = 0, read_ = 0, failed_ = 0;
-  bool stopping_ = false;
-
-  std::mutex callback_mutex_;
-  std::function<void()> callback_;
-  std::thread thread_;
+  std::shared_ptr<User> user_;  // also with what it has queued
+  std::shared_ptr<Thread> thread_;
+  BlockStoreStats before_;  // what the store had counted when this user came
 };
 
 }  // namespace mlxr

@@ -39,6 +39,16 @@ class Description {
   std::string text_;
 };
 
+struct SecretFile {
+  HashKey key;
+  uint64_t checksum = 0;
+};
+
+// Tells damage, not malice.
+uint64_t checksum_of(const HashKey& key) {
+  return siphash128({}, std::as_bytes(std::span(&key, 1))).low;
+}
+
 // A hash of the whole of a small file, of the beginning and samples of a large one.
 BlockHash sample_of(const fs::path& path, int64_t size) {
   constexpr int64_t kSmall = 256 << 10, kSamples = 32, kSampleBytes = 4 << 10;
@@ -100,18 +110,25 @@ std::string kv_identity(const Model& model, const ArenaShape& shape,
   return description.take();
 }
 
-HashKey folder_secret(const fs::path& folder) {
+FolderSecret folder_secret(const fs::path& folder) {
   const fs::path path = folder / "secret";
   const FileLock lock(folder / "lock");
-  HashKey key;
-  const auto bytes = std::as_writable_bytes(std::span(&key, 1));
-  if (fs::exists(path)) {
+  SecretFile secret;
+  const auto bytes = std::as_writable_bytes(std::span(&secret, 1));
+  const bool there = fs::exists(path);
+  if (there) {
     const OpenFile file(path, O_RDONLY);
-    if (file.size() == sizeof key && file.read(0, bytes) == sizeof key) return key;
+    const auto size = static_cast<size_t>(file.size());
+    const bool whole = size <= sizeof secret && file.read(0, bytes) == size;
+    if (whole && size == sizeof secret.key) return {secret.key};  // of before there was a checksum
+    if (whole && size == sizeof secret && secret.checksum == checksum_of(secret.key)) {
+      return {secret.key};
+    }
   }
-  key = random_hash_key();
-  write_file_atomic(path, {reinterpret_cast<const char*>(&key), sizeof key}, 0600);
-  return key;
+  secret.key = random_hash_key();
+  secret.checksum = checksum_of(secret.key);
+  write_file_atomic(path, {reinterpret_cast<const char*>(&secret), sizeof secret}, 0600);
+  return {.key = secret.key, .replaced = there};
 }
 
 HashKey kv_key(const HashKey& secret, const std::string& identity) {

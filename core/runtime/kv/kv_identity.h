@@ -22,7 +22,11 @@ std::string kv_identity(const Model& model, const ArenaShape& shape,
 
 // The secret of a folder with persisted blocks, made when it is missing or damaged (mode 0600): who
 // does not know it cannot choose prompts whose blocks are named alike (block_hash.h).
-HashKey folder_secret(const std::filesystem::path& folder);
+struct FolderSecret {
+  HashKey key;
+  bool replaced = false;  // what was there was damaged: no block is found under its name again
+};
+FolderSecret folder_secret(const std::filesystem::path& folder);
 
 // The key for blocks of this identity.
 HashKey kv_key(const HashKey& secret, const std::string& identity);

@@ -52,7 +52,7 @@ v1::UnloadModelResponse unload(Services& services, const Call& call) {
     throw bad_field("name", "\"name\" is missing: it is the name of a model");
   }
   v1::UnloadModelResponse response;
-  response.set_name(services.models.find(request.name()).name);
+  response.set_name(services.models.find_in_memory(request.name()));
   response.set_unloaded(services.models.unload(response.name()));
   return response;
 }

@@ -1,5 +1,6 @@
 #include "daemon/server/native/metrics.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
@@ -75,6 +76,9 @@ constexpr std::array kMetrics = {
            stat<&SchedulerStats::kv_blocks_dropped>},
     Metric{"mlxr_kv_damaged_blocks_total", "counter", "KV blocks found damaged on disk.",
            stat<&SchedulerStats::kv_blocks_damaged>},
+    Metric{"mlxr_kv_disk_evicted_blocks_total", "counter",
+           "KV blocks on disk that made room for others.",
+           stat<&SchedulerStats::kv_disk_evictions>},
     Metric{"mlxr_kv_disk_blocks", "gauge", "KV blocks that are kept on disk.",
            stat<&SchedulerStats::kv_disk_blocks>},
     Metric{"mlxr_kv_disk_bytes", "gauge", "Disk space that KV blocks take.",
@@ -215,10 +219,38 @@ void add_kernels(std::string& out, std::span<const LoadedModelInfo> models) {
   }
 }
 
+// Of each name: what all its copies in memory are now.
+std::vector<LoadedModelInfo> sums_of(std::vector<LoadedModelInfo> copies) {
+  std::vector<LoadedModelInfo> sums;
+  for (LoadedModelInfo& copy : copies) {
+    const auto sum = std::ranges::find(sums, copy.name, &LoadedModelInfo::name);
+    if (sum == sums.end()) {
+      sums.push_back(std::move(copy));
+      continue;
+    }
+    sum->stats.add_now(copy.stats);
+    sum->kv_bytes += copy.kv_bytes;
+    sum->memory += copy.memory;
+  }
+  return sums;
+}
+
+// Of each name: what was counted, by copies that are gone too.
+std::vector<LoadedModelInfo> counts_of(const ModelManager& manager) {
+  std::vector<LoadedModelInfo> all;
+  for (auto& [name, stats] : manager.counted()) {
+    all.emplace_back();
+    all.back().name = name;
+    all.back().stats = stats;
+  }
+  return all;
+}
+
 }  // namespace
 
 std::string metrics_text(const Services& services) {
-  const std::vector<LoadedModelInfo> models = services.models.loaded();
+  const std::vector<LoadedModelInfo> models = sums_of(services.models.loaded());
+  const std::vector<LoadedModelInfo> counts = counts_of(services.models);
   std::string out;
   add_head(out, "mlxr_uptime_seconds", "gauge", "Time since the daemon was started.");
   add_sample(out, "mlxr_uptime_seconds", "", services.uptime_seconds());
@@ -226,18 +258,18 @@ std::string metrics_text(const Services& services) {
   add_memory(out, services.models.memory());
   for (const Metric& metric : kMetrics) {
     add_head(out, metric.name, metric.type, metric.help);
-    for (const LoadedModelInfo& model : models) {
+    for (const LoadedModelInfo& model : metric.type == "counter" ? counts : models) {
       add_sample(out, metric.name, label("model", model.name), metric.value(model));
     }
   }
   for (const Histogram& histogram : kHistograms) {
     add_head(out, histogram.name, "histogram", histogram.help);
-    for (const LoadedModelInfo& model : models) {
+    for (const LoadedModelInfo& model : counts) {
       add_histogram(out, std::string(histogram.name), label("model", model.name),
                     model.stats.*histogram.durations);
     }
   }
-  add_kernels(out, models);
+  add_kernels(out, counts);
   return out;
 }
 

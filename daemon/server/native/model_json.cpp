@@ -48,7 +48,8 @@ Json stop_tokens(const Model& model) {
 
 void add_loaded(Json& json, const Services& services, const std::string& name) {
   const std::vector<LoadedModelInfo> loaded = services.models.loaded();
-  const auto found = std::ranges::find(loaded, name, &LoadedModelInfo::name);
+  const auto found = std::ranges::find_if(
+      loaded, [&](const LoadedModelInfo& info) { return info.name == name && !info.leaving; });
   json["loaded"] = found != loaded.end();
   if (found != loaded.end()) {
     json["memory_bytes"] = found->memory.total();
@@ -136,6 +137,7 @@ Json adapter_list(const std::vector<AdapterInfo>& adapters) {
 
 Json loaded_model(const LoadedModelInfo& model) {
   return {{"name", model.name},
+          {"leaving", model.leaving},
           {"context_length", model.context_length},
           {"kv_bytes", model.kv_bytes},
           {"running", model.stats.running},

@@ -126,7 +126,7 @@ Task<void> load(Services& services, Exchange& exchange) {
 
 Json unload_named(Services& services, const std::string& request_body) {
   const Json request = parse_json_object(request_body);
-  const std::string name = services.models.find(required_name(Fields(request))).name;
+  const std::string name = services.models.find_in_memory(required_name(Fields(request)));
   const bool unloaded = services.models.unload(name);
   return {{"name", name}, {"unloaded", unloaded}};
 }

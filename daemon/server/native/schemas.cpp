@@ -87,7 +87,7 @@ Json loaded_model() {
       answer_schema(R"({
     "adapter_bytes": {"type": "integer"}, "adapters": {},
     "name": {"type": "string"}, "context_length": {"type": "integer"},
-    "kv_bytes": {"type": "integer"}, "running": {"type": "integer"},
+    "leaving": {"type": "boolean"}, "kv_bytes": {"type": "integer"}, "running": {"type": "integer"},
     "waiting": {"type": "integer"}, "loaded_at": {"type": "integer"},
     "load_seconds": {"type": "number"}, "quantization": {"type": "string"},
     "size_bytes": {"type": "integer"}, "pinned": {"type": "boolean"},

@@ -43,8 +43,9 @@ struct Embedded {
 // What a request without texts and with no time to live asks for.
 Task<void> unload(Services& services, Exchange& exchange, const std::string& model) {
   check_access(exchange.caller, Access::kAdmin);
-  co_await services.run_on(
-      services.loads, [&] { return services.models.unload(services.models.find(model).name); });
+  co_await services.run_on(services.loads, [&] {
+    return services.models.unload(services.models.find_in_memory(model));
+  });
 }
 
 Task<std::optional<Embedded>> run(Services& services, Exchange& exchange,

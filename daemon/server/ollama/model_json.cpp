@@ -199,8 +199,7 @@ Json tags_body(Services& services) {
 Json ps_body(Services& services) {
   Json models = Json::array();
   for (const LoadedModelInfo& info : services.models.loaded()) {
-    const ModelEntry entry = services.models.find(info.name);
-    Json model = entry_json(services, entry, info.facts);
+    Json model = entry_json(services, {info.name, info.path, false}, info.facts);
     model.erase("modified_at");
     model["size"] = info.memory.total() + info.memory.mapped;
     model["expires_at"] = expires_at(services, info.name);

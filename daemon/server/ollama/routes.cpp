@@ -71,7 +71,7 @@ Task<void> load_only(Services& services, Exchange& exchange, const ChatRequest& 
   if (unloads) {
     check_access(exchange.caller, Access::kAdmin);
     co_await services.run_on(services.loads, [&] {
-      return services.models.unload(services.models.find(request.chat.options.model).name);
+      return services.models.unload(services.models.find_in_memory(request.chat.options.model));
     });
   } else {
     co_await load(services, exchange, request, shown_name, nullptr);

@@ -13,8 +13,11 @@
 #include <set>
 #include <thread>
 
+#include "core/base/file.h"
 #include "daemon/scheduler/eviction.h"
 #include "daemon/scheduler/model_loader.h"
+#include "tests/core/temp_folder.h"
+#include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/daemon/scheduler/hash_engine.h"
 
 namespace mlxr {
@@ -208,7 +211,9 @@ class ModelManagerTest : public ::testing::Test {
   }
   std::vector<std::string> loaded() const {
     std::vector<std::string> names;
-    for (const LoadedModelInfo& info : manager_->loaded()) names.push_back(info.name);
+    for (const LoadedModelInfo& info : manager_->loaded()) {
+      if (!info.leaving) names.push_back(info.name);
+    }
     return names;
   }
   uint64_t unloads(UnloadReason reason) const {
@@ -325,6 +330,79 @@ TEST_F(ModelManagerTest, AModelThatLeavesCountsUntilItIsGone) {
   used.reset();
   use("b");
   EXPECT_EQ(memory_.most(), 60);
+}
+
+TEST_F(ModelManagerTest, AModelThatLeavesIsShownAndWhatItCountsIsKept) {
+  start({{"a", 30}});
+  const auto answer = [](ServedModel& model) {
+    testing::ask(model.scheduler(), testing::greedy_request({1, 2, 3}, 5));
+  };
+  auto old = manager_->acquire("a");
+  answer(*old);
+  EXPECT_TRUE(manager_->unload("a"));
+  auto next = manager_->acquire("a");
+  answer(*old);
+  answer(*next);
+  const auto infos = manager_->loaded();
+  ASSERT_EQ(infos.size(), 2u);
+  EXPECT_FALSE(infos[0].leaving);
+  EXPECT_TRUE(infos[1].leaving);
+  EXPECT_EQ(infos[1].name, "a");
+  EXPECT_EQ(infos[1].path, "/models/a");
+  EXPECT_EQ(manager_->memory().reserved, 60);
+  const uint64_t each = infos[0].stats.generated_tokens;
+  EXPECT_GT(each, 0u);
+  EXPECT_EQ(manager_->counted().at("a").generated_tokens, 3 * each);
+  answer(*old);
+  old.reset();
+  wait_until([&] { return manager_->memory().reserved == 30; });
+  EXPECT_EQ(manager_->loaded().size(), 1u);
+  EXPECT_EQ(manager_->counted().at("a").generated_tokens, 4 * each);
+  next.reset();
+  EXPECT_TRUE(manager_->unload("a"));
+  EXPECT_EQ(manager_->counted().at("a").generated_tokens, 4 * each);
+  EXPECT_EQ(manager_->counted().at("a").requests, 4u);
+  EXPECT_EQ(manager_->counted().at("a").request_seconds.counts.size(),
+            DurationHistogram::kBounds.size() + 1);
+}
+
+TEST_F(ModelManagerTest, AModelWhoseFilesAreGoneIsFoundInMemory) {
+  start({{"a", 30}});
+  auto used = manager_->acquire("a");
+  {
+    const std::lock_guard lock(mutex_);
+    paths_.clear();
+  }
+  EXPECT_THROW(manager_->find("a"), Error);
+  EXPECT_EQ(manager_->find_in_memory("a"), "a");
+  EXPECT_TRUE(manager_->unload("a"));
+  EXPECT_EQ(manager_->find_in_memory("a"), "a");
+  EXPECT_FALSE(manager_->unload("a"));
+  used.reset();
+  wait_until([&] { return manager_->memory().reserved == 0; });
+  EXPECT_THROW(manager_->find_in_memory("a"), Error);
+}
+
+TEST_F(ModelManagerTest, AForgottenModelLeavesNoBlocksOnDisk) {
+  const testing::TempFolder folder;
+  options_.kv_disk.folder = folder.path();
+  const auto files = [&](const std::string& name) { return folder.path() / ("model-" + name); };
+  for (const char* name : {"a", "b", "c"}) {
+    std::filesystem::create_directory(files(name));
+    for (const char* file : {"index", "blocks"}) write_file_atomic(files(name) / file, "x");
+  }
+  start({{"a", 30}, {"b", 30}});
+  auto used = manager_->acquire("a");
+  manager_->forget("a");
+  EXPECT_TRUE(std::filesystem::exists(files("a") / "index"));
+  used.reset();
+  wait_until([&] { return !std::filesystem::exists(files("a") / "blocks"); });
+  use("b");
+  manager_->forget("b");
+  EXPECT_FALSE(std::filesystem::exists(files("b") / "index"));
+  manager_->forget("c");  // was not loaded
+  EXPECT_FALSE(std::filesystem::exists(files("c") / "index"));
+  manager_->forget("nobody");
 }
 
 TEST_F(ModelManagerTest, AsManyModelsAsAreAllowed) {

@@ -42,7 +42,7 @@ class PersistentModel : public ::testing::TestWithParam<Kept> {
     auto engine = tiny_engine(
         40, GetParam().type, 2,
         GetParam().windows ? testing::with_windows(testing::tiny_model()) : testing::tiny_model());
-    auto disk = open_kv_disk(*engine, "tiny", how);
+    auto disk = open_kv_disk(disks_, *engine, "tiny", how);
     EXPECT_EQ(disk != nullptr, how.enabled);
     Scheduler scheduler(std::move(engine), {}, nullptr, std::move(disk));
     GenerateRequest request = testing::greedy_request(prompt, 24);
@@ -61,6 +61,7 @@ class PersistentModel : public ::testing::TestWithParam<Kept> {
   }
 
   testing::TempFolder folder_;
+  mutable OpenKvDisks disks_;
 };
 
 TEST_P(PersistentModel, AnswersWithTheSameBitsAfterARestart) {
@@ -116,15 +117,17 @@ INSTANTIATE_TEST_SUITE_P(Types, PersistentModel,
 
 TEST(KvFolders, AreLockedListedAndRemoved) {
   const testing::TempFolder folder;
+  OpenKvDisks disks;
   const KvDiskSettings settings{
       .enabled = true, .folder = folder.path() / "kv", .bytes = 64 << 20, .program = kProgram};
   EXPECT_TRUE(list_kv_folders(settings.folder).empty());
   EXPECT_THROW(remove_kv_folder(settings.folder, "a b.c"), Error);
   {
     auto first = tiny_engine(4, KvType::kF16, 1), second = tiny_engine(4, KvType::kF16, 1);
-    const auto disk = open_kv_disk(*first, "a b.c", settings);
+    OpenKvDisks of_another;
+    const auto disk = open_kv_disk(disks, *first, "a b.c", settings);
     ASSERT_TRUE(disk);
-    EXPECT_FALSE(open_kv_disk(*second, "a b.c", settings));  // and runs without
+    EXPECT_FALSE(open_kv_disk(of_another, *second, "a b.c", settings));  // and runs without
     EXPECT_TRUE(list_kv_folders(settings.folder).at(0).in_use);
     EXPECT_THROW(remove_kv_folder(settings.folder, "a b.c"), Error);
     EXPECT_THROW(remove_kv_folder(settings.folder, "../kv"), Error);
@@ -135,10 +138,10 @@ TEST(KvFolders, AreLockedListedAndRemoved) {
   auto engine = tiny_engine(4, KvType::kF16, 1);
   KvDiskSettings impossible = settings;
   impossible.folder = "/proc/nowhere/kv";
-  EXPECT_FALSE(open_kv_disk(*engine, "m", impossible));
+  EXPECT_FALSE(open_kv_disk(disks, *engine, "m", impossible));
   impossible = settings;
   impossible.bytes = 100;
-  EXPECT_FALSE(open_kv_disk(*engine, "m", impossible));
+  EXPECT_FALSE(open_kv_disk(disks, *engine, "m", impossible));
 }
 
 TEST(KvIdentity, IsOfEverythingThatChangesTheBits) {
@@ -188,17 +191,30 @@ TEST(KvIdentity, IsOfEverythingThatChangesTheBits) {
 
 TEST(KvIdentity, ASecretIsKeptAndItsOwners) {
   const testing::TempFolder folder;
-  const HashKey first = folder_secret(folder.path()), again = folder_secret(folder.path());
+  const HashKey first = folder_secret(folder.path()).key, again = folder_secret(folder.path()).key;
   EXPECT_EQ(first.low, again.low);
   EXPECT_EQ(first.high, again.high);
   struct stat found {};
   ASSERT_EQ(::stat((folder.path() / "secret").c_str(), &found), 0);
   EXPECT_EQ(found.st_mode & 0777, 0600u);
-  EXPECT_EQ(found.st_size, 16);
-  std::ofstream(folder.path() / "secret") << "short";
-  EXPECT_NE(folder_secret(folder.path()).low, first.low);
+  EXPECT_EQ(found.st_size, 24);
+  const std::string content = read_file(folder.path() / "secret");
+  std::string changed = content;
+  changed[3] ^= 4;
+  for (const std::string& damaged : {std::string("short"), changed, content + "x", std::string()}) {
+    std::ofstream(folder.path() / "secret") << damaged;
+    const FolderSecret made = folder_secret(folder.path());
+    EXPECT_TRUE(made.replaced);
+    EXPECT_NE(made.key.low, first.low);
+    EXPECT_FALSE(folder_secret(folder.path()).replaced);
+    EXPECT_EQ(folder_secret(folder.path()).key.low, made.key.low);
+  }
+  // One of before it had a checksum.
+  std::ofstream(folder.path() / "secret") << content.substr(0, 16);
+  EXPECT_EQ(folder_secret(folder.path()).key.low, first.low);
   const testing::TempFolder another;
-  EXPECT_NE(folder_secret(another.path()).low, folder_secret(folder.path()).low);
+  EXPECT_FALSE(folder_secret(another.path()).replaced);
+  EXPECT_NE(folder_secret(another.path()).key.low, folder_secret(folder.path()).key.low);
   EXPECT_NE(kv_key(first, "a").low, kv_key(first, "b").low);
 }
 

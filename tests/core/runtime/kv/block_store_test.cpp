@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <random>
 
@@ -111,21 +112,101 @@ TEST_F(BlockStoreTest, IsItsOwnersAloneAndOneProcesss) {
   }
 }
 
-TEST_F(BlockStoreTest, BlocksOfAnotherSizeBeginAnew) {
+TEST_F(BlockStoreTest, BlocksOfAnotherSizeAreKeptAside) {
   {
     BlockStore store = open(10);
     put_chain(store, 0, 3);
   }
   BlockStoreOptions other = options(10);
   other.block_bytes = 100;
-  {
+  for (int i = 0; i < 2; ++i) {
+    {
+      BlockStore store(other);
+      EXPECT_EQ(store.stats().blocks, i);
+      EXPECT_EQ(store.stats().bytes, 64 + 3 * kSlotBytes + 64 + i * (4096 + 64));
+      EXPECT_TRUE(store.put(name(0), std::nullopt, content(0, 100)));
+    }
     BlockStore store(other);
-    EXPECT_EQ(store.stats().blocks, 0);
-    EXPECT_TRUE(store.put(name(0), std::nullopt, content(0, 100)));
+    Bytes bytes(100);
+    EXPECT_TRUE(store.get(name(0), bytes));
   }
-  BlockStore store(other);
-  Bytes bytes(100);
-  EXPECT_TRUE(store.get(name(0), bytes));
+  BlockStore store = open(10);
+  EXPECT_EQ(held(store, 10), (std::vector<uint64_t>{0, 1, 2}));
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(BlockStoreTest, WhatIsAsideCountsForTheBoundAndTakesHalfOfIt) {
+  {
+    BlockStore store = open(10);
+    put_chain(store, 0, 5);
+    put_chain(store, 10, 5);
+  }
+  const fs::path folder = folder_.path() / "kv" / "model-m";
+  const auto bytes_there = [&] {
+    int64_t sum = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (entry.is_regular_file()) sum += static_cast<int64_t>(entry.file_size());
+    }
+    return sum;
+  };
+  BlockStoreOptions other = options(10);
+  other.block_bytes = kBlockBytes + 1;
+  for (int64_t size : {kBlockBytes + 1, kBlockBytes + 2}) {
+    other.block_bytes = size;
+    BlockStore store(other);
+    for (uint64_t i = 0; i < 20; ++i) {
+      EXPECT_TRUE(store.put(name(i), std::nullopt, content(i, size)));
+    }
+    EXPECT_LE(bytes_there(), other.most_bytes);
+    EXPECT_GE(store.stats().bytes, bytes_there());  // which may lack the end of the last pages
+    EXPECT_LE(store.stats().bytes, other.most_bytes);
+    EXPECT_GE(store.stats().blocks, 4);
+  }
+  {
+    other.most_bytes = 64 + kSlotBytes;  // of one block
+    BlockStore store(other);
+    EXPECT_EQ(bytes_there(), other.most_bytes);
+  }
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(BlockStoreTest, DamageToWholeFilesIsToldAndCounted) {
+  const auto cut = [](std::string& bytes) { bytes.clear(); };
+  const auto flip = [](std::string& bytes) { bytes[9] ^= 1; };
+  const auto shorten = [](std::string& bytes) { bytes.resize(64 + 64 * 4); };
+  const auto shorten_blocks = [](std::string& bytes) { bytes.resize(8192 * 4); };
+  struct Damage {
+    const char* file;
+    std::function<void(std::string&)> damage;
+    size_t left;
+  };
+  for (const Damage& each :
+       {Damage{"index", flip, 0}, Damage{"index", cut, 0}, Damage{"blocks", cut, 0},
+        Damage{"index", shorten, 4}, Damage{"blocks", shorten_blocks, 4}}) {
+    SCOPED_TRACE(each.file);
+    fs::remove_all(file(""));
+    warnings_.clear();
+    {
+      BlockStore store = open(8);
+      put_chain(store, 0, 8);
+    }
+    std::string bytes = read_file(file(each.file));
+    each.damage(bytes);
+    std::ofstream(file(each.file), std::ios::binary) << bytes;
+    {
+      BlockStore store = open(8);
+      EXPECT_EQ(held(store, 8).size(), each.left);
+      EXPECT_GE(store.stats().damaged, 1u);
+      ASSERT_EQ(warnings_.size(), 1u);
+      EXPECT_NE(warnings_[0].find(file("").parent_path().string()), std::string::npos);
+      EXPECT_NE(warnings_[0].find("computed again"), std::string::npos);
+      put_chain(store, 0, 8);
+    }
+    BlockStore store = open(8);
+    EXPECT_EQ(held(store, 8).size(), 8u);
+    EXPECT_EQ(store.stats().damaged, 0u);
+    EXPECT_EQ(warnings_.size(), 1u);
+  }
 }
 
 TEST_F(BlockStoreTest, TheLeastRecentlyUsedLeafMakesRoom) {
