@@ -28,7 +28,7 @@ constexpr int kLoaders = 4;
 // That a load waits for models which leave to be gone.
 constexpr std::chrono::seconds kLongestLeave{60};
 // Between two looks at the clock, which may be a test's.
-constexpr milliseconds kShortestNap{1}, kLongestNap{60000};
+constexpr milliseconds kShortestLook{1}, kLongestLook{60000};
 
 Error shutting_down() { return {ErrorCode::kUnavailable, "the daemon is shutting down"}; }
 
@@ -238,7 +238,7 @@ void ModelManager::Impl::run_clock() {
       lock.lock();
     } else if (next) {
       const auto left = std::chrono::ceil<milliseconds>(*next - now());
-      changed.wait_for(lock, std::clamp(left, kShortestNap, kLongestNap));
+      changed.wait_for(lock, std::clamp(left, kShortestLook, kLongestLook));
     } else {
       changed.wait(lock);
     }
