@@ -218,6 +218,9 @@ void ModelManager::Impl::run_clock() {
       const SlotPtr slot = leaving.back();
       leaving.pop_back();
       ++destroying;
+      lock.unlock();
+      slot->model->scheduler().drain(milliseconds(0));  // then all is counted
+      lock.lock();
       std::erase(outside, slot);
       past[slot->entry.name].add(slot->model->scheduler().stats());
       ServedPtr model = std::move(slot->model);
@@ -518,9 +521,8 @@ std::vector<LoadedModelInfo> ModelManager::loaded() const {
 std::map<std::string, SchedulerStats> ModelManager::counted() const {
   const std::lock_guard lock(impl_->mutex);
   std::map<std::string, SchedulerStats> sums = impl_->past;
-  for (const Impl::SlotPtr& slot : impl_->ready_ones()) {
+  for (const auto& slot : impl_->ready_ones())
     sums[slot->entry.name].add(slot->model->scheduler().stats());
-  }
   return sums;
 }
 
@@ -558,9 +560,8 @@ void ModelManager::forget(const std::string& name) {
   {
     const std::lock_guard lock(impl_->mutex);
     bool answers = false;
-    for (const Impl::SlotPtr& slot : impl_->outside) {
+    for (const auto& slot : impl_->outside)
       if (slot->entry.name == name) answers = slot->forgotten = true;
-    }
     if (answers) return;
   }
   impl_->remove_blocks(name);
