@@ -1,5 +1,7 @@
 #include "daemon/scheduler/adapter_store.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <map>
 #include <system_error>
@@ -48,8 +50,9 @@ struct AdapterStore::Slot {
   Stamp stamp;
 };
 
-AdapterStore::AdapterStore(std::string model, std::vector<AdapterSettings> settings, Load load)
-    : model_(std::move(model)), load_(std::move(load)) {
+AdapterStore::AdapterStore(std::string model, std::vector<AdapterSettings> settings, Load load,
+                           Measure measure)
+    : model_(std::move(model)), load_(std::move(load)), measure_(std::move(measure)) {
   for (const AdapterSettings& one : settings) {
     const auto slot = std::make_shared<Slot>();
     slot->settings = one;
@@ -92,12 +95,22 @@ std::shared_ptr<const Adapter> AdapterStore::loaded(Slot& slot) {
   const std::lock_guard loading(slot.loading);
   std::unique_lock lock(mutex_);
   const fs::path path = slot.settings.path;
+  const std::string name = slot.settings.name;
   auto adapter = slot.adapter;
   lock.unlock();
   const Stamp stamp = stamp_of(path);
   // One whose files are gone stays what it was.
   if (adapter && (slot.stamp == stamp || stamp == Stamp())) return adapter;
-  adapter = load_(path);
+  try {
+    adapter = load_(path);
+  } catch (const Error& error) {
+    if (!adapter) throw;
+    spdlog::warn(
+        "model=\"{}\": the adapter \"{}\" stays what it was: its files have changed, and {}",
+        model_, name, error.what());
+    slot.stamp = stamp;  // read again when they change once more
+    return adapter;
+  }
   slot.stamp = stamp;
   lock.lock();
   slot.adapter = adapter;
@@ -146,6 +159,12 @@ void AdapterStore::add(const AdapterSettings& settings) {
   insert(slot);
 }
 
+void AdapterStore::remove(const std::string& name) {
+  const auto slot = find({.id = {}, .name = name});
+  const std::lock_guard lock(mutex_);
+  std::erase(slots_, slot);
+}
+
 void AdapterStore::insert(std::shared_ptr<Slot> slot) {
   const std::lock_guard lock(mutex_);
   for (auto& old : slots_) {
@@ -154,7 +173,7 @@ void AdapterStore::insert(std::shared_ptr<Slot> slot) {
     old = std::move(slot);
     return;
   }
-  slot->id = static_cast<int64_t>(slots_.size());
+  slot->id = next_id_++;
   slots_.push_back(std::move(slot));
 }
 

@@ -39,17 +39,23 @@ struct AdapterInfo {
 };
 
 // Thread-safe. An adapter is read when a request first wants it, and read again when its files have
-// changed since; requests that run keep what they began with.
+// changed since; requests that run keep what they began with. While changed files cannot be read,
+// as when they are being written, it stays what it was.
 class AdapterStore {
  public:
   using Load = std::function<std::shared_ptr<const Adapter>(const std::filesystem::path&)>;
+  // The bytes that one will take in memory; throws as Load.
+  using Measure = std::function<int64_t(const std::filesystem::path&)>;
 
   // `model`: its name, for complaints.
-  AdapterStore(std::string model, std::vector<AdapterSettings> settings, Load load);
+  AdapterStore(std::string model, std::vector<AdapterSettings> settings, Load load,
+               Measure measure);
   ~AdapterStore();
 
-  std::vector<AdapterInfo> list() const;  // their ids are 0, 1, 2...
-  int64_t bytes() const;                  // of memory
+  // Their ids are 0, 1, 2... in the order in which they came; that of a removed one stays free.
+  std::vector<AdapterInfo> list() const;
+  int64_t memory_of(const std::filesystem::path& path) const { return measure_(path); }
+  int64_t bytes() const;  // of memory
 
   // Those that are wanted, in the order of their ids; without a choice, the defaults. What has a
   // scale of 0 is left out. Throws Error{kNotFound} with the names that there are,
@@ -61,6 +67,8 @@ class AdapterStore {
 
   // Reads it, and adds it or puts it in the place of the one of its name. Throws as `load`.
   void add(const AdapterSettings& settings);
+  // Requests that have it keep it. Throws Error{kNotFound} with the names that there are.
+  void remove(const std::string& name);
 
  private:
   struct Slot;
@@ -70,6 +78,8 @@ class AdapterStore {
 
   const std::string model_;
   const Load load_;
+  const Measure measure_;
+  int64_t next_id_ = 0;  // under the mutex, as the slots
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<Slot>> slots_;
 };

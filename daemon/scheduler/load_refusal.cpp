@@ -29,4 +29,14 @@ Error cannot_load(const std::string& name, const MemoryEstimate& memory, const M
               smaller};
 }
 
+Error cannot_add_adapter(const std::string& adapter, int64_t bytes, const MemoryLimits& limits,
+                         const Eviction& eviction) {
+  return {ErrorCode::kOutOfMemory,
+          "the adapter \"" + adapter + "\" needs " + size_text(bytes) +
+              " of memory, and of the limit of " + size_text(limits.bytes) +
+              " for all models only " + size_text(bytes - eviction.missing) +
+              " are free or held by idle models; try again when others have answered, unload a "
+              "model (mlx stop), remove another adapter, or raise memory_bytes"};
+}
+
 }  // namespace mlxr

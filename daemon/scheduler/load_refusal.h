@@ -12,5 +12,7 @@ namespace mlxr {
 // Of an eviction that does not fit.
 Error cannot_load(const std::string& model, const MemoryEstimate& memory,
                   const MemoryLimits& limits, const Eviction& eviction);
+Error cannot_add_adapter(const std::string& adapter, int64_t bytes, const MemoryLimits& limits,
+                         const Eviction& eviction);
 
 }  // namespace mlxr

@@ -186,6 +186,10 @@ std::shared_ptr<ServedModel> FileModel::load() {
       entry_.name, settings_.adapters,
       [model, pool = common_.threads](const std::filesystem::path& path) {
         return load_adapter(path, *model, *pool);
+      },
+      [model, tokens = scheduler_.max_batch_tokens](const std::filesystem::path& path) {
+        const AdapterMemory memory = read_adapter_memory(path, model->facts, model->spec);
+        return memory.bytes + adapter_activation_bytes(tokens, memory.rank);
       });
   // Those that every request gets: what is wrong with one is told now.
   adapters->chosen(std::nullopt);

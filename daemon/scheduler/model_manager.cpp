@@ -1,20 +1,10 @@
 #include "daemon/scheduler/model_manager.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
-#include <condition_variable>
 #include <future>
-#include <map>
-#include <mutex>
-#include <thread>
 
-#include "core/base/system_memory.h"
 #include "core/runtime/kv/kv_plan.h"
-#include "daemon/scheduler/eviction.h"
-#include "daemon/scheduler/load_refusal.h"
-#include "daemon/scheduler/load_waiters.h"
-#include "daemon/scheduler/model_loader.h"
+#include "daemon/scheduler/model_manager_impl.h"
 
 namespace mlxr {
 namespace {
@@ -25,345 +15,9 @@ using std::chrono::milliseconds;
 
 // Models that are loaded at once; more wait for a thread.
 constexpr int kLoaders = 4;
-// That a load waits for models which leave to be gone.
-constexpr std::chrono::seconds kLongestLeave{60};
-// Between two looks at the clock, which may be a test's.
-constexpr milliseconds kShortestLook{1}, kLongestLook{60000};
-
 Error shutting_down() { return {ErrorCode::kUnavailable, "the daemon is shutting down"}; }
 
 }  // namespace
-
-// A model on its way into memory, in it, or on its way out:
-//   queued -> loading -> ready -> leaving -> gone
-// A slot in the table is one of the first three. One that was taken out of it is loaded to the end
-// for those who wait, and leaves when nobody uses it any more. `reserved` is the sum of `memory` of
-// all slots that are not gone. Everything here is guarded by Impl::mutex, but for calls of a model.
-struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
-  struct Slot {
-    explicit Slot(const ModelEntry& its_entry) : entry(its_entry), waiters(its_entry.name) {}
-    ModelEntry entry;
-    bool in_table = true;
-    bool forgotten = false;  // its KV blocks on disk go with it
-    bool pinned = false;
-    bool placed = false;  // its memory is reserved
-    ServedPtr model;      // when it is ready
-    MemoryEstimate memory;
-    int users = 0;  // leases
-    Clock::time_point last_use;
-    milliseconds keep_alive{-1};
-    LoadWaiters waiters;
-  };
-  using SlotPtr = std::shared_ptr<Slot>;
-  // Who holds what acquire() gave.
-  struct Lease {
-    Lease(std::shared_ptr<Impl> of, SlotPtr used) : impl(std::move(of)), slot(std::move(used)) {}
-    ~Lease() { impl->released(slot); }
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
-    std::shared_ptr<Impl> impl;
-    SlotPtr slot;
-  };
-
-  Impl(ModelManagerOptions given, SettingsOf settings_of)
-      : options(std::move(given)), settings(std::move(settings_of)), paths(options.model_paths) {}
-
-  const ModelManagerOptions options;
-  const SettingsOf settings;
-  std::unique_ptr<ModelLoader> loader;
-
-  mutable std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<std::filesystem::path> paths;  // configured and added; one a name
-  bool draining = false, stopping = false;
-  std::map<std::string, SlotPtr> table;
-  std::vector<SlotPtr> pending;  // queued or loading, in the table or not: who waits is here
-  std::vector<SlotPtr> queued;   // to be loaded
-  std::vector<SlotPtr> outside;  // ready, but not in the table any more; until they are destroyed
-  std::vector<SlotPtr> leaving;  // of those: nobody uses them, to be destroyed
-  int destroying = 0;
-  WaitId next_id = 1;
-  std::map<std::string, SchedulerStats> past;  // what models that are gone have counted, by name
-  MemoryStats counted;  // `reserved`, `loading` and what is counted; the rest is filled in memory()
-  std::vector<std::thread> threads;
-
-  Clock::time_point now() const { return options.now ? options.now() : Clock::now(); }
-  CatalogSources sources() const;
-
-  // With the lock held.
-  std::vector<SlotPtr> ready_ones() const;  // those of the table first
-  ServedPtr lease(const SlotPtr& slot);
-  void take_out(SlotPtr slot, UnloadReason reason);  // a copy: the table's own goes
-  std::optional<Clock::time_point> expiry(const Slot& slot) const;
-  std::optional<Clock::time_point> next_event() const;
-  void make_room(std::unique_lock<std::mutex>& lock, Slot& slot);
-  void wait_for_leaving(std::unique_lock<std::mutex>& lock);
-
-  std::vector<LoadNews> nobody_waits(const Error& failure);
-  std::vector<LoadWaiter> settled(const SlotPtr& slot);
-
-  // Without it.
-  void released(const SlotPtr& slot);
-  void remove_blocks(const std::string& name) const;
-  void load(const SlotPtr& slot);
-  LoadNews ready(const SlotPtr& slot, ServedPtr model);
-  LoadNews failed(const SlotPtr& slot, std::exception_ptr failure);
-  void expire();
-
-  void run_loads();
-  void run_clock();
-};
-
-CatalogSources ModelManager::Impl::sources() const {
-  // The first model that the user named, else the built-in one; add_path never changes it.
-  const auto& named = options.model_paths;
-  const std::string preferred = !named.empty()          ? model_name(named.front())
-                                : options.default_model ? model_name(*options.default_model)
-                                                        : "";
-  return {.paths = paths,
-          .folders = options.model_folders,
-          .builtin = options.default_model,
-          .created = options.created_models ? options.created_models() : std::vector<ModelEntry>(),
-          .default_name = preferred};
-}
-
-std::vector<ModelManager::Impl::SlotPtr> ModelManager::Impl::ready_ones() const {
-  std::vector<SlotPtr> all;
-  for (const auto& [name, slot] : table) all.push_back(slot);
-  all.insert(all.end(), outside.begin(), outside.end());
-  std::erase_if(all, [](const SlotPtr& slot) { return !slot->model; });
-  return all;
-}
-
-ServedPtr ModelManager::Impl::lease(const SlotPtr& slot) {
-  ++slot->users;
-  auto lease = std::make_shared<Lease>(shared_from_this(), slot);
-  return {std::move(lease), slot->model.get()};
-}
-
-void ModelManager::Impl::take_out(SlotPtr slot, UnloadReason reason) {
-  table.erase(slot->entry.name);
-  slot->in_table = false;
-  ++counted.unloads[static_cast<size_t>(reason)];
-  spdlog::info("unloading model=\"{}\" reason={}", slot->entry.name, to_string(reason));
-  if (slot->model) outside.push_back(slot);
-  if (slot->model && slot->users == 0) leaving.push_back(std::move(slot));
-  changed.notify_all();
-}
-
-void ModelManager::Impl::released(const SlotPtr& slot) {
-  ServedPtr gone;  // with the manager: nobody else destroys it
-  const std::lock_guard lock(mutex);
-  slot->last_use = now();
-  if (--slot->users > 0) return;
-  if (stopping) {
-    gone = std::move(slot->model);
-  } else if (!slot->in_table) {
-    leaving.push_back(slot);
-  } else if (!slot->pinned && slot->keep_alive.count() == 0) {
-    take_out(slot, UnloadReason::kIdle);
-  }
-  changed.notify_all();
-}
-
-// Of a model that is in use: when it would go if that ended now.
-std::optional<Clock::time_point> ModelManager::Impl::expiry(const Slot& slot) const {
-  if (!slot.model || slot.pinned || slot.keep_alive.count() < 0) return std::nullopt;
-  return (slot.users > 0 ? now() : slot.last_use) + slot.keep_alive;
-}
-
-void ModelManager::Impl::expire() {
-  std::vector<LoadNews> news;
-  {
-    const std::lock_guard lock(mutex);
-    std::vector<SlotPtr> idle;
-    for (const auto& [name, slot] : table) {
-      const auto when = slot->users > 0 ? std::nullopt : expiry(*slot);
-      if (when && *when <= now()) idle.push_back(slot);
-    }
-    for (const SlotPtr& slot : idle) take_out(slot, UnloadReason::kIdle);
-    for (const SlotPtr& slot : pending) {
-      for (LoadNews& late : slot->waiters.take_late(now())) news.push_back(std::move(late));
-    }
-  }
-  for (LoadNews& one : news) one.tell();
-}
-
-std::optional<Clock::time_point> ModelManager::Impl::next_event() const {
-  std::optional<Clock::time_point> next;
-  const auto consider = [&](std::optional<Clock::time_point> time) {
-    if (time) next = std::min(next.value_or(*time), *time);
-  };
-  for (const auto& [name, slot] : table) {
-    if (slot->users == 0) consider(expiry(*slot));
-  }
-  for (const SlotPtr& slot : pending) consider(slot->waiters.next_late());
-  return next;
-}
-
-void ModelManager::Impl::remove_blocks(const std::string& name) const {
-  try {
-    remove_kv_folder(options.kv_disk.folder, name);
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::kNotFound) return;  // it has none
-    spdlog::warn("model=\"{}\": its KV blocks on disk stay: {}", name, error.what());
-  }
-}
-
-// Destroys what leaves, and looks at the clock in time.
-void ModelManager::Impl::run_clock() {
-  std::unique_lock lock(mutex);
-  while (!stopping) {
-    if (!leaving.empty()) {
-      const SlotPtr slot = leaving.back();
-      leaving.pop_back();
-      ++destroying;
-      lock.unlock();
-      slot->model->scheduler().drain(milliseconds(0));  // then all is counted
-      lock.lock();
-      std::erase(outside, slot);
-      past[slot->entry.name].add(slot->model->scheduler().stats());
-      ServedPtr model = std::move(slot->model);
-      lock.unlock();
-      model.reset();
-      return_freed_memory();
-      if (slot->forgotten) remove_blocks(slot->entry.name);
-      lock.lock();
-      --destroying;
-      counted.reserved -= slot->memory.total();
-      changed.notify_all();
-      continue;
-    }
-    const auto next = next_event();
-    if (next && *next <= now()) {
-      lock.unlock();
-      expire();
-      lock.lock();
-    } else if (next) {
-      const auto left = std::chrono::ceil<milliseconds>(*next - now());
-      changed.wait_for(lock, std::clamp(left, kShortestLook, kLongestLook));
-    } else {
-      changed.wait(lock);
-    }
-  }
-}
-
-void ModelManager::Impl::wait_for_leaving(std::unique_lock<std::mutex>& lock) {
-  const auto gone = [&] { return stopping || (leaving.empty() && destroying == 0); };
-  if (!changed.wait_for(lock, kLongestLeave, gone)) {
-    throw Error(ErrorCode::kUnavailable,
-                "a model that is being unloaded takes too long to leave; try again");
-  }
-}
-
-// Reserves the slot's memory and returns when it is free. A load that is refused changes nothing.
-void ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, Slot& slot) {
-  wait_for_leaving(lock);
-  std::vector<SlotPtr> others;
-  std::vector<Resident> residents;
-  for (const auto& [name, other] : table) {
-    if (!other->placed) continue;  // this slot, and those that come after it
-    others.push_back(other);
-    const bool idle = other->model && other->users == 0;
-    residents.push_back({other->memory.total(), other->last_use, idle && !other->pinned});
-  }
-  const int64_t wanted = slot.memory.total();
-  const MemoryLimits limits{options.memory_bytes, options.max_loaded_models};
-  const Eviction eviction = choose_eviction(residents, counted.reserved, wanted, limits);
-  if (!eviction.fits) {
-    ++counted.refused_loads;
-    throw cannot_load(slot.entry.name, slot.memory, limits, eviction);
-  }
-  const bool for_memory = limits.bytes > 0 && counted.reserved + wanted > limits.bytes;
-  for (const size_t i : eviction.leave) {
-    take_out(others[i], for_memory ? UnloadReason::kMemory : UnloadReason::kCount);
-  }
-  counted.reserved += wanted;
-  slot.placed = true;
-  wait_for_leaving(lock);
-}
-
-// Takes a slot that is loaded, or never will be, out of the pending ones.
-std::vector<LoadWaiter> ModelManager::Impl::settled(const SlotPtr& slot) {
-  std::erase(pending, slot);
-  changed.notify_all();
-  return slot->waiters.take_all();
-}
-
-std::vector<LoadNews> ModelManager::Impl::nobody_waits(const Error& failure) {
-  std::vector<LoadNews> news;
-  for (const SlotPtr& slot : pending) {
-    news.push_back({slot->waiters.take_all(), std::make_exception_ptr(failure), {}});
-  }
-  return news;
-}
-
-LoadNews ModelManager::Impl::ready(const SlotPtr& slot, ServedPtr model) {
-  const std::lock_guard lock(mutex);
-  slot->model = std::move(model);
-  slot->last_use = now();
-  ++counted.loads;
-  LoadNews news{settled(slot), nullptr, {}};
-  for (size_t i = 0; i < news.waiters.size(); ++i) news.models.push_back(lease(slot));
-  if (!slot->in_table) outside.push_back(slot);
-  if (!slot->in_table && slot->users == 0) leaving.push_back(slot);
-  return news;
-}
-
-LoadNews ModelManager::Impl::failed(const SlotPtr& slot, std::exception_ptr failure) {
-  const std::lock_guard lock(mutex);
-  if (slot->in_table) table.erase(slot->entry.name);  // the next request tries again
-  slot->in_table = false;
-  if (std::exchange(slot->placed, false)) counted.reserved -= slot->memory.total();
-  ++counted.failed_loads;
-  return {settled(slot), std::move(failure), {}};
-}
-
-void ModelManager::Impl::load(const SlotPtr& slot) {
-  LoadNews news;
-  try {
-    const ModelSettings s = settings ? settings(slot->entry.name) : ModelSettings();
-    const auto opened = loader->open(slot->entry, s);
-    {
-      std::unique_lock lock(mutex);
-      slot->memory = opened->estimate();
-      slot->pinned = s.pin.value_or(false);
-      make_room(lock, *slot);
-    }
-    ServedPtr model = opened->load();
-    const LoadedModelInfo info = model->info();
-    spdlog::info(
-        "loaded model=\"{}\" seconds={:.2f} memory_mib={} repacked_mib={} repack_seconds={:.2f}",
-        info.name, info.load_seconds, info.memory.total() >> 20, info.repacked_bytes >> 20,
-        info.repack_seconds);
-    news = ready(slot, std::move(model));
-  } catch (...) {
-    news = failed(slot, std::current_exception());
-  }
-  news.tell();
-}
-
-void ModelManager::Impl::run_loads() {
-  std::unique_lock lock(mutex);
-  while (true) {
-    changed.wait(lock, [&] { return stopping || !queued.empty(); });
-    if (stopping) return;
-    const SlotPtr slot = queued.front();
-    queued.erase(queued.begin());
-    if (slot->waiters.empty()) {  // all gave up before it began
-      if (slot->in_table) table.erase(slot->entry.name);
-      slot->in_table = false;
-      settled(slot);
-      continue;
-    }
-    ++counted.loading;
-    lock.unlock();
-    load(slot);
-    lock.lock();
-    --counted.loading;
-    changed.notify_all();
-  }
-}
 
 ModelManager::ModelManager(ModelManagerOptions options, SettingsOf settings)
     : ModelManager(std::move(options), std::move(settings), nullptr) {}
@@ -514,6 +168,7 @@ std::vector<LoadedModelInfo> ModelManager::loaded() const {
     out.push_back(slot->model->info());
     out.back().path = slot->entry.path;
     out.back().leaving = !slot->in_table;
+    out.back().memory = slot->memory;  // with adapters that were added
   }
   return out;
 }
@@ -521,8 +176,9 @@ std::vector<LoadedModelInfo> ModelManager::loaded() const {
 std::map<std::string, SchedulerStats> ModelManager::counted() const {
   const std::lock_guard lock(impl_->mutex);
   std::map<std::string, SchedulerStats> sums = impl_->past;
-  for (const auto& slot : impl_->ready_ones())
+  for (const Impl::SlotPtr& slot : impl_->ready_ones()) {
     sums[slot->entry.name].add(slot->model->scheduler().stats());
+  }
   return sums;
 }
 
@@ -555,14 +211,45 @@ bool ModelManager::unload(const std::string& name) {
   return true;
 }
 
+void ModelManager::add_adapter(ServedModel& model, const AdapterSettings& adapter) {
+  const int64_t bytes = model.adapters().memory_of(adapter.path);
+  const Impl::SlotPtr slot = impl_->reserve_adapter(model, adapter.name, bytes);
+  int64_t unused = bytes;
+  std::exception_ptr failure;
+  try {
+    model.adapters().add(adapter);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  const std::lock_guard lock(impl_->mutex);
+  if (!failure) unused = std::exchange(slot->added[adapter.name], bytes);
+  impl_->give_back_adapter(*slot, unused);
+  if (failure) std::rethrow_exception(failure);
+}
+
+void ModelManager::remove_adapter(ServedModel& model, const std::string& name) {
+  model.adapters().remove(name);
+  const std::lock_guard lock(impl_->mutex);
+  for (const Impl::SlotPtr& slot : impl_->ready_ones()) {
+    if (slot->model.get() != &model) continue;
+    const auto added = slot->added.find(name);
+    if (added == slot->added.end()) return;  // of the settings: part of the model's own estimate
+    impl_->give_back_adapter(*slot, added->second);
+    slot->added.erase(added);
+  }
+}
+
 void ModelManager::forget(const std::string& name) {
   unload(name);
   {
     const std::lock_guard lock(impl_->mutex);
-    bool answers = false;
-    for (const auto& slot : impl_->outside)
-      if (slot->entry.name == name) answers = slot->forgotten = true;
-    if (answers) return;
+    bool later = false;
+    for (const auto* slots : {&impl_->outside, &impl_->pending}) {
+      for (const Impl::SlotPtr& slot : *slots) {
+        if (slot->entry.name == name) later = slot->forgotten = true;
+      }
+    }
+    if (later) return;
   }
   impl_->remove_blocks(name);
 }

@@ -117,6 +117,10 @@ class ModelManager {
   bool unload(const std::string& name);
   // Unloads a model that is no more, and removes its KV blocks on disk: once it has answered.
   void forget(const std::string& name);
+  // Gives a model that is held one more adapter, or another in the place of one of its name, when
+  // the memory is there: idle models leave for it. Throws Error{kOutOfMemory}, and as AdapterStore.
+  void add_adapter(ServedModel& model, const AdapterSettings& adapter);
+  void remove_adapter(ServedModel& model, const std::string& name);
   // Registers a path under its base name (the CLI's `mlx run ./x.gguf` through the Unix socket).
   ModelEntry add_path(const std::filesystem::path& path);
 

@@ -29,8 +29,12 @@ std::vector<ScaledAdapter> adapters_for(ServedModel& model,
   return about_lora([&] { return model.adapters().chosen(choice); });
 }
 
-void add_adapter(ServedModel& model, const AdapterSettings& adapter) {
-  about_lora([&] { model.adapters().add(adapter); });
+void add_adapter(ModelManager& models, ServedModel& model, const AdapterSettings& adapter) {
+  about_lora([&] { models.add_adapter(model, adapter); });
+}
+
+void remove_adapter(ModelManager& models, ServedModel& model, const std::string& name) {
+  about_lora([&] { models.remove_adapter(model, name); });
 }
 
 void set_default_adapters(ServedModel& model, const std::vector<AdapterChoice>& choice) {

@@ -16,7 +16,8 @@ std::vector<ScaledAdapter> adapters_for(ServedModel& model,
 // The defaults of the model from now on. Throws as adapters_for.
 void set_default_adapters(ServedModel& model, const std::vector<AdapterChoice>& choice);
 
-// One more for the model. Throws as adapters_for.
-void add_adapter(ServedModel& model, const AdapterSettings& adapter);
+// One more for the model, when its memory is there. Throws as adapters_for.
+void add_adapter(ModelManager& models, ServedModel& model, const AdapterSettings& adapter);
+void remove_adapter(ModelManager& models, ServedModel& model, const std::string& name);
 
 }  // namespace mlxr

@@ -227,6 +227,60 @@ def test_one_is_added_by_its_path(http, own):
         assert len(client.get("/lora-adapters").json()) == 5
 
 
+def reserved(client):
+    said = client.get("/mlxr/v1/ps").json()
+    (model,) = [m for m in said["models"] if m["name"] == MODEL]
+    return model["memory"]["adapter_bytes"], said["memory"]["reserved_bytes"]
+
+
+def test_one_that_was_added_is_removed_with_its_memory(http, own):
+    ask(http, "The fox", [])
+    path = write_adapter(own.home / "extra", 6)
+    before = reserved(http)
+    with own.unix_client() as client:
+        added = client.post("/mlxr/v1/adapters", json={"model": MODEL, "path": str(path)}).json()
+        grown = [now - then for now, then in zip(reserved(http), before, strict=True)]
+        assert grown[0] == grown[1] >= added["size_bytes"]
+    where = {"params": {"model": MODEL}}
+    assert http.delete("/mlxr/v1/adapters/extra", **where).json() == {"success": True}
+    assert reserved(http) == before
+    gone = http.delete("/mlxr/v1/adapters/extra", **where)
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "adapter_not_found")
+    assert http.post("/v1/completions", json=body_of("a", [{"name": "extra"}])).status_code == 404
+
+
+def test_a_half_written_one_stays_what_it_was(http, own):
+    path = write_adapter(own.home / "extra", 6)
+    with own.unix_client() as client:
+        client.post("/mlxr/v1/adapters", json={"model": MODEL, "path": str(path)})
+    lora = [{"name": "extra"}]
+    expected = text(http, "The fox", lora)
+    weights = path / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()  # as a copy into its place does
+    weights.write_bytes(content[: len(content) // 2])
+    assert text(http, "The fox", lora) == expected
+    assert text(http, "The fox", lora) == expected
+    assert own.text().count('the adapter "extra" stays what it was') == 1
+    assert http.delete("/mlxr/v1/adapters/extra", params={"model": MODEL}).status_code == 200
+
+
+def test_one_that_does_not_fit_the_memory_is_refused(tmp_path):
+    path = write_adapter(tmp_path / "large", 6)
+    with RunningDaemon() as running, running.client() as client:
+        ask(client, "a")
+        limit = reserved(client)[1] + 1000
+    with RunningDaemon("--memory-bytes", limit) as running, running.client() as client:
+        ask(client, "a")
+        with running.unix_client() as owner:
+            refused = owner.post("/mlxr/v1/adapters", json={"model": MODEL, "path": str(path)})
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "out_of_memory"
+        assert 'the adapter "large" needs' in refused.json()["error"]["message"]
+        assert client.get("/lora-adapters").json() == []
+        assert reserved(client)[1] == limit - 1000
+
+
 def test_ollama_creates_with_an_adapter(http, own):
     client = ollama.Client(host=own.url)
     folder = own.home / "configs/models/tone"

@@ -70,8 +70,8 @@ AddRequest read_add_request(const Exchange& exchange) {
 }
 
 // Read at once: what is wrong with it is told here.
-Json add_to(ServedModel& model, const AdapterSettings& adapter) {
-  add_adapter(model, adapter);
+Json add_to(ModelManager& models, ServedModel& model, const AdapterSettings& adapter) {
+  add_adapter(models, model, adapter);
   for (const AdapterInfo& info : model.adapters().list()) {
     if (info.settings.name == adapter.name) {
       return adapter_json(info);
@@ -85,9 +85,19 @@ Task<void> add(Services& services, Exchange& exchange) {
       co_await services.run_on(services.work, [&exchange] { return read_add_request(exchange); });
   const std::shared_ptr<ServedModel> model = co_await services.acquire(exchange, request.model);
   exchange.record.model = model->name();
-  Json body =
-      co_await services.run_on(services.loads, [&] { return add_to(*model, request.adapter); });
+  Json body = co_await services.run_on(
+      services.loads, [&] { return add_to(services.models, *model, request.adapter); });
   co_await send(exchange, std::move(body));
+}
+
+// Requests that have it keep it.
+Task<void> remove_one(Services& services, Exchange& exchange) {
+  const std::string name = exchange.request().path_values.at("name");
+  const std::shared_ptr<ServedModel> model =
+      co_await services.acquire(exchange, model_of(exchange));
+  exchange.record.model = model->name();
+  remove_adapter(services.models, *model, name);
+  co_await send(exchange, success());
 }
 
 }  // namespace
@@ -114,6 +124,12 @@ void add_adapter_routes(Router& router, Services& services) {
               "Give a loaded model one more adapter",
               {"AdapterRequest", "LoraAdapter"}},
              with(add));
+  router.add({"DELETE",
+              "/mlxr/v1/adapters/{name}",
+              Access::kAdmin,
+              "Take an adapter from a loaded model",
+              {"", "LoraSuccess"}},
+             with(remove_one));
 }
 
 }  // namespace mlxr::native

@@ -22,11 +22,13 @@ class Store : public ::testing::Test {
  protected:
   Store() {
     for (const char* name : {"a", "b", "c"}) write_file_atomic(folder_.path() / name, name);
-    store_.emplace("m",
-                   std::vector<AdapterSettings>{{"a", folder_.path() / "a", 0},
-                                                {"b", folder_.path() / "b", 0.5F},
-                                                {"broken", folder_.path() / "nothing", 0}},
-                   [this](const fs::path& path) { return load(path); });
+    store_.emplace(
+        "m",
+        std::vector<AdapterSettings>{{"a", folder_.path() / "a", 0},
+                                     {"b", folder_.path() / "b", 0.5F},
+                                     {"broken", folder_.path() / "nothing", 0}},
+        [this](const fs::path& path) { return load(path); },
+        [](const fs::path& path) { return static_cast<int64_t>(fs::file_size(path)); });
   }
   std::shared_ptr<const Adapter> load(const fs::path& path) {
     ++loads_;
@@ -35,6 +37,7 @@ class Store : public ::testing::Test {
     Adapter adapter;
     adapter.path = path;
     adapter.identity = read_file(path);  // throws Error{kNotFound}
+    if (adapter.identity == "half") throw Error(ErrorCode::kCorruptFile, "half of it is missing");
     adapter.bytes = 100;
     return std::make_shared<Adapter>(adapter);
   }
@@ -97,7 +100,7 @@ TEST_F(Store, SaysWhatThereIs) {
   EXPECT_NE(complaint({by_id(7)}, ErrorCode::kNotFound).find("number 7"), std::string::npos);
   complaint({by_id(0), by_name("a")}, ErrorCode::kInvalidArgument);
   complaint({by_name("broken")}, ErrorCode::kNotFound);
-  AdapterStore none("m", {}, [this](const fs::path& path) { return load(path); });
+  AdapterStore none("m", {}, [this](const fs::path& path) { return load(path); }, {});
   EXPECT_THROW(none.chosen(Choice{by_id(0)}), Error);
   EXPECT_TRUE(none.chosen(std::nullopt).empty());
 }
@@ -118,6 +121,31 @@ TEST_F(Store, AChangedFileIsReadAgainAndAnAddedOneAtOnce) {
   store_->add({"a", folder_.path() / "b", 0});
   EXPECT_EQ(store_->list().size(), 4U);
   EXPECT_EQ(chosen(Choice{by_id(0)}), (Pairs{{"b", 1.0F}}));
+}
+
+TEST_F(Store, AHalfWrittenOneKeepsTheOld) {
+  write_file_atomic(folder_.path() / "c", "half");
+  EXPECT_THROW(store_->add({"c", folder_.path() / "c", 0}), Error);
+  EXPECT_EQ(chosen(Choice{by_id(0)}), (Pairs{{"a", 1.0F}}));
+  write_file_atomic(folder_.path() / "a", "half");
+  const int before = loads_;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(chosen(Choice{by_id(0)}), (Pairs{{"a", 1.0F}}));
+  EXPECT_EQ(loads_, before + 1);  // it is not read at each request
+  write_file_atomic(folder_.path() / "a", "all of it");
+  EXPECT_EQ(chosen(Choice{by_id(0)}), (Pairs{{"all of it", 1.0F}}));
+}
+
+TEST_F(Store, ARemovedOneIsGoneAndNumbersStay) {
+  const auto old = store_->chosen(Choice{by_name("b")});
+  store_->remove("b");
+  EXPECT_THROW(store_->remove("b"), Error);
+  EXPECT_THROW(chosen(Choice{by_id(1)}), Error);
+  EXPECT_EQ(chosen(std::nullopt), Pairs{});  // it was a default
+  EXPECT_EQ(old.front().adapter->identity, "b");
+  store_->add({"c", folder_.path() / "c", 0});
+  EXPECT_EQ(store_->list().back().id, 3);
+  EXPECT_EQ(chosen(Choice{by_id(3)}), (Pairs{{"c", 1.0F}}));
+  EXPECT_EQ(store_->memory_of(folder_.path() / "c"), 1);
 }
 
 TEST_F(Store, ManyThatWantOneReadItOnceAndOthersDoNotWait) {

@@ -107,6 +107,17 @@ class FakeLoader : public ModelLoader {
     const MemoryEstimate size;
   };
 
+  // The name of its file says how large it is.
+  static int64_t measure_adapter(const std::filesystem::path& path) {
+    return std::stoll(path.filename().string());
+  }
+  static std::shared_ptr<const Adapter> load_adapter(const std::filesystem::path& path) {
+    if (path.parent_path() == "/damaged") throw Error(ErrorCode::kCorruptFile, "it is damaged");
+    Adapter adapter;
+    adapter.bytes = measure_adapter(path);
+    return std::make_shared<Adapter>(adapter);
+  }
+
   std::shared_ptr<ServedModel> load(const ModelEntry& entry, const ModelSettings& settings,
                                     const MemoryEstimate& estimate) {
     {
@@ -119,7 +130,7 @@ class FakeLoader : public ModelLoader {
     auto scheduler = std::make_unique<Scheduler>(
         std::make_unique<CountedEngine>(memory_, estimate.total()), SchedulerOptions{});
     auto adapters = std::make_unique<AdapterStore>(entry.name, std::vector<AdapterSettings>(),
-                                                   AdapterStore::Load());
+                                                   load_adapter, measure_adapter);
     return std::make_shared<ServedModel>(std::move(scheduler), std::move(adapters),
                                          ServedModelFacts{.name = entry.name,
                                                           .default_sampling = {},
@@ -402,6 +413,46 @@ TEST_F(ModelManagerTest, AForgottenModelLeavesNoBlocksOnDisk) {
   manager_->forget("c");  // was not loaded
   EXPECT_FALSE(std::filesystem::exists(files("c") / "index"));
   manager_->forget("nobody");
+}
+
+TEST_F(ModelManagerTest, AdaptersThatAreAddedCountForTheLimit) {
+  start({{"a", 40}, {"b", 30}});
+  use("b");
+  const auto model = manager_->acquire("a");
+  manager_->add_adapter(*model, {"x", "/lora/20", 0});
+  EXPECT_EQ(manager_->memory().reserved, 90);
+  EXPECT_EQ(manager_->loaded().front().memory.total(), 60);
+  EXPECT_EQ(loaded(), (Names{"a", "b"}));
+  manager_->add_adapter(*model, {"y", "/lora/40", 0});  // b leaves for it
+  EXPECT_EQ(loaded(), Names{"a"});
+  EXPECT_EQ(manager_->memory().reserved, 100);
+  try {
+    manager_->add_adapter(*model, {"z", "/lora/7", 0});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+    EXPECT_NE(std::string(error.what()).find("the adapter \"z\" needs 7 B"), std::string::npos);
+  }
+  EXPECT_EQ(model->adapters().list().size(), 2u);
+  manager_->remove_adapter(*model, "y");
+  EXPECT_EQ(manager_->memory().reserved, 60);
+  EXPECT_THROW(manager_->remove_adapter(*model, "y"), Error);
+  EXPECT_THROW(manager_->add_adapter(*model, {"z", "/damaged/7", 0}), Error);
+  EXPECT_EQ(manager_->memory().reserved, 60);
+  manager_->add_adapter(*model, {"x", "/lora/5", 0});  // in the place of the other
+  EXPECT_EQ(manager_->memory().reserved, 45);
+  EXPECT_EQ(model->adapters().bytes(), 5);
+}
+
+TEST_F(ModelManagerTest, AnAddedAdapterGoesWithItsModel) {
+  start({{"a", 40}});
+  auto model = manager_->acquire("a");
+  manager_->add_adapter(*model, {"x", "/lora/20", 0});
+  manager_->unload("a");
+  manager_->add_adapter(*model, {"y", "/lora/30", 0});  // while it still answers
+  EXPECT_EQ(manager_->memory().reserved, 90);
+  model.reset();
+  wait_until([&] { return manager_->memory().reserved == 0; });
 }
 
 TEST_F(ModelManagerTest, AsManyModelsAsAreAllowed) {
