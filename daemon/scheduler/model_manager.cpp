@@ -193,10 +193,13 @@ MemoryStats ModelManager::memory() const {
 }
 
 std::string ModelManager::find_in_memory(const std::string& name) const {
-  std::unique_lock lock(impl_->mutex);
-  const auto is_it = [&](const auto& slot) { return slot->entry.name == name; };
-  if (impl_->table.contains(name) || std::ranges::any_of(impl_->outside, is_it)) return name;
-  lock.unlock();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (const std::string& one : {name, untagged(name)}) {
+      const auto is_it = [&](const auto& slot) { return slot->entry.name == one; };
+      if (impl_->table.contains(one) || std::ranges::any_of(impl_->outside, is_it)) return one;
+    }
+  }
   return find(name).name;
 }
 

@@ -244,7 +244,7 @@ def test_a_seed_of_minus_one_is_random(client):
     client.create("fixed", from_=MODEL, parameters={"temperature": 50, "seed": 7})
 
     def said(model, **options):
-        options |= {"num_predict": 20}
+        options |= {"num_predict": 20, "top_k": 0, "top_p": 1, "min_p": 0}
         return [client.generate(model, "Once", options=options).response for _ in range(3)]
 
     assert len(set(said("dice"))) > 1

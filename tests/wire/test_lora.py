@@ -267,10 +267,11 @@ def test_a_half_written_one_stays_what_it_was(http, own):
 
 def test_one_that_does_not_fit_the_memory_is_refused(tmp_path):
     path = write_adapter(tmp_path / "large", 6)
-    with RunningDaemon() as running, running.client() as client:
+    kv = ("--kv-bytes", "4MiB")
+    with RunningDaemon(*kv) as running, running.client() as client:
         ask(client, "a")
         limit = reserved(client)[1] + 1000
-    with RunningDaemon("--memory-bytes", limit) as running, running.client() as client:
+    with RunningDaemon(*kv, "--memory-bytes", limit) as running, running.client() as client:
         ask(client, "a")
         with running.unix_client() as owner:
             refused = owner.post("/mlxr/v1/adapters", json={"model": MODEL, "path": str(path)})
