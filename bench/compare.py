@@ -217,8 +217,8 @@ def section(name, data):
         if isinstance(limits[key], dict)
     }
     lines = [
-        f"### {name}: {info.get('Model name', info['cpu'])} (family {info.get('CPU family')}, model "
-        f"{info.get('Model')}; {info.get('ISA')}), {info['date']}",
+        f"### {name}: {info.get('Model name', info['cpu'])} (family {info.get('CPU family')}, "
+        f"model {info.get('Model')}; {info.get('ISA')}), {info['date']}",
         f"{data.get('note') or ''} {info.get('CPU(s)')} cores. Read bandwidth of one and two "
         f"threads {' and '.join(str(v) for v in few['read_GBps'].values())} GB/s, fp32 "
         f"{' and '.join(str(v) for v in few['fp32_GFLOPS'].values())} GFLOP/s, int8 "

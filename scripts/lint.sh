@@ -4,7 +4,7 @@
 #   scripts/lint.sh          every check
 #   scripts/lint.sh --fix    rewrites what the formatters would
 #
-# clang-tidy needs build/release/compile_commands.json (scripts/build.sh makes it).
+# clang-tidy needs what scripts/build.sh makes.
 set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT" || exit 1
@@ -42,10 +42,8 @@ check() {
 # daemon/server: Debian 12's clang (14) does not see the coroutines of its Boost.
 tidy() {
   local units
-  # clang cannot read g++'s precompiled headers: every file includes what it needs anyway.
-  mkdir -p build/lint
-  sed -E 's# -Winvalid-pch -include [^ ]*/cmake_pch\.hxx##g' build/release/compile_commands.json \
-    >build/lint/compile_commands.json
+  # clang cannot read g++'s precompiled headers, and wants each file for itself.
+  cmake --preset release -B build/lint -DMLXR_PRECOMPILE=OFF -DMLXR_UNITE=OFF >/dev/null
   mapfile -t units < <(files 'core/*.cpp' 'daemon/*.cpp' 'cli/*.cpp' | grep -v '^daemon/server/')
   printf '%s\n' "${units[@]}" |
     xargs -P "$(getconf _NPROCESSORS_ONLN)" -n 4 \
