@@ -12,10 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void refuse(const std::string& where, const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument, where + ": " + what);
-}
-
 fs::path path_of(const std::string& text, const fs::path& folder) {
   const bool expands = text.starts_with("~") || text.starts_with("$");
   return (expands ? expand_path(text, mlxr_home()) : folder / text).lexically_normal();
@@ -33,14 +29,15 @@ AdapterSettings read_one(const YamlItem& item, const fs::path& folder) {
         adapter.scale =
             static_cast<float>(parse_number(value, -kMostAdapterScale, kMostAdapterScale));
       } catch (const BadValue& bad) {
-        refuse(item.where, "\"scale\" is \"" + value + "\"; it must be " + bad.what());
+        refuse_at(item.where, "\"scale\" is \"" + value + "\"; it must be " + bad.what());
       }
     } else {
-      refuse(item.where, "an adapter has no setting \"" + key + "\"; it has name, path and scale");
+      refuse_at(item.where,
+                "an adapter has no setting \"" + key + "\"; it has name, path and scale");
     }
   }
   if (adapter.path.empty()) {
-    refuse(item.where, "an adapter needs a \"path\": a PEFT folder or a GGUF file");
+    refuse_at(item.where, "an adapter needs a \"path\": a PEFT folder or a GGUF file");
   }
   if (adapter.name.empty()) {
     adapter.name = model_name(adapter.path);
@@ -52,9 +49,9 @@ AdapterSettings read_one(const YamlItem& item, const fs::path& folder) {
 
 std::vector<AdapterSettings> read_adapter_settings(const YamlEntry& entry, const fs::path& folder) {
   if (!entry.is_list || !entry.values.empty()) {
-    refuse(entry.where,
-           "\"adapters\" must be a list of lines of the form \"- {name: tone, path: "
-           "/where/it/lies, scale: 1}\"");
+    refuse_at(entry.where,
+              "\"adapters\" must be a list of lines of the form \"- {name: tone, path: "
+              "/where/it/lies, scale: 1}\"");
   }
   std::vector<AdapterSettings> adapters;
   for (const YamlItem& item : entry.items) {
@@ -62,7 +59,8 @@ std::vector<AdapterSettings> read_adapter_settings(const YamlEntry& entry, const
     const bool twice = std::any_of(adapters.begin(), adapters.end(),
                                    [&](const auto& other) { return other.name == one.name; });
     if (twice) {
-      refuse(item.where, "there are two adapters called \"" + one.name + "\"; give one a \"name\"");
+      refuse_at(item.where,
+                "there are two adapters called \"" + one.name + "\"; give one a \"name\"");
     }
     adapters.push_back(std::move(one));
   }

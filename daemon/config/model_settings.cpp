@@ -26,8 +26,6 @@ ModelSetting number(std::string key, double lowest, double highest,
           }};
 }
 
-constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
-
 ModelSetting integer(std::string key, int64_t lowest, int64_t highest,
                      std::optional<int32_t> ModelSettings::*member) {
   return {std::move(key), [=](ModelSettings& settings, const std::string& text) {

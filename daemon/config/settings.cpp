@@ -14,7 +14,6 @@ namespace mlxr {
 namespace {
 
 using Values = std::vector<std::string>;
-constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 
 Setting integer(std::string key, std::string fallback, int64_t lowest, int64_t highest,
                 int32_t ServerConfig::*member, std::string help) {

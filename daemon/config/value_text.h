@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -16,6 +17,9 @@ class BadValue : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+// The most that an integer setting may be, unless it says less.
+inline constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 
 int64_t parse_integer(std::string_view text, int64_t lowest, int64_t highest);
 double parse_number(std::string_view text, double lowest, double highest);

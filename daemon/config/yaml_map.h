@@ -26,4 +26,7 @@ struct YamlEntry {
 // Throws Error{kInvalidArgument} for what is not YAML, not a map, nested deeper, or given twice.
 std::vector<YamlEntry> read_yaml_map(const std::filesystem::path& path);
 
+// Throws Error{kInvalidArgument}: what is wrong, and where.
+[[noreturn]] void refuse_at(const std::string& where, const std::string& what);
+
 }  // namespace mlxr

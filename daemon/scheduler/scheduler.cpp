@@ -13,6 +13,7 @@
 #include "daemon/scheduler/fair_queue.h"
 #include "daemon/scheduler/kv_persistence.h"
 #include "daemon/scheduler/mask_ahead.h"
+#include "daemon/scheduler/seconds.h"
 #include "daemon/scheduler/step_engine.h"
 #include "daemon/scheduler/step_record.h"
 
@@ -28,10 +29,6 @@ constexpr int64_t kAnswerReserve = 128;
 
 // Of the thread, while all sequences wait for the disk and one of them has a deadline.
 constexpr std::chrono::milliseconds kShortestNap{1}, kLongestNap{1000};
-
-double seconds_between(Clock::time_point begin, Clock::time_point end) {
-  return std::chrono::duration<double>(end - begin).count();
-}
 
 void check_pooled(const GenerateRequest& request, const ModelSpec& spec, int32_t window) {
   if (static_cast<int64_t>(request.prompt.size()) > window) {

@@ -2,15 +2,9 @@
 
 #include <utility>
 
+#include "daemon/scheduler/seconds.h"
+
 namespace mlxr {
-namespace {
-
-double seconds_between(StepRecord::Clock::time_point begin, StepRecord::Clock::time_point end) {
-  return std::chrono::duration<double>(end - begin).count();
-}
-
-}  // namespace
-
 StepRecord::StepRecord(std::shared_ptr<Trace> trace, const std::string& model) {
   if (trace && trace->on()) {
     trace_ = std::move(trace);

@@ -5,15 +5,10 @@
 #include "daemon/server/http/api_error.h"
 #include "daemon/server/native/model_json.h"
 #include "daemon/server/openai/request_options.h"
+#include "daemon/server/send_json.h"
 
 namespace mlxr::native {
 namespace {
-
-Task<void> send(Exchange& exchange, Json body) {
-  Response response;
-  response.body = to_text(body);
-  co_await exchange.respond(std::move(response));
-}
 
 // llama-server has one model; here "?model=" names it, else it is the default one.
 std::string model_of(const Exchange& exchange) {
@@ -26,7 +21,7 @@ Task<void> list(Services& services, Exchange& exchange) {
   const std::shared_ptr<ServedModel> model =
       co_await services.acquire(exchange, model_of(exchange));
   exchange.record.model = model->name();
-  co_await send(exchange, adapter_list(model->adapters().list()));
+  co_await send_json(exchange, adapter_list(model->adapters().list()));
 }
 
 Json success() { return {{"success", true}}; }
@@ -43,7 +38,7 @@ Task<void> set_scales(Services& services, Exchange& exchange) {
     set_default_adapters(*model, choice);
     return true;
   });
-  co_await send(exchange, success());
+  co_await send_json(exchange, success());
 }
 
 struct AddRequest {
@@ -87,7 +82,7 @@ Task<void> add(Services& services, Exchange& exchange) {
   exchange.record.model = model->name();
   Json body = co_await services.run_on(
       services.loads, [&] { return add_to(services.models, *model, request.adapter); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 // Requests that have it keep it.
@@ -97,7 +92,7 @@ Task<void> remove_one(Services& services, Exchange& exchange) {
       co_await services.acquire(exchange, model_of(exchange));
   exchange.record.model = model->name();
   remove_adapter(services.models, *model, name);
-  co_await send(exchange, success());
+  co_await send_json(exchange, success());
 }
 
 }  // namespace

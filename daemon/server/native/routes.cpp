@@ -10,19 +10,10 @@
 #include "daemon/server/native/rerank.h"
 #include "daemon/server/native/tokenize.h"
 #include "daemon/server/native/trace_json.h"
+#include "daemon/server/send_json.h"
 
 namespace mlxr::native {
 namespace {
-
-Task<void> send(Exchange& exchange, Json body, int status = 200) {
-  Response response;
-  response.status = status;
-  if (status == 503) {
-    response.headers.emplace_back("Retry-After", "1");
-  }
-  response.body = to_text(body);
-  co_await exchange.respond(std::move(response));
-}
 
 // g++ 12 cannot compile braced lists inside coroutines: bodies are made in plain functions.
 Json health_body(const Services& services) {
@@ -32,7 +23,7 @@ Json health_body(const Services& services) {
 }
 
 Task<void> health(Services& services, Exchange& exchange) {
-  co_await send(exchange, health_body(services), services.draining ? 503 : 200);
+  co_await send_json(exchange, health_body(services), services.draining ? 503 : 200);
 }
 
 Json models_body(Services& services) {
@@ -47,14 +38,14 @@ Json models_body(Services& services) {
 
 Task<void> list_models(Services& services, Exchange& exchange) {
   Json body = co_await services.run_on(services.work, [&] { return models_body(services); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Task<void> show_model(Services& services, Exchange& exchange) {
   const std::string name = exchange.request().path_values.at("name");
   Json body =
       co_await services.run_on(services.loads, [&] { return model_details(services, name); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Json loaded_body(const Services& services) {
@@ -70,7 +61,7 @@ Json loaded_body(const Services& services) {
 }
 
 Task<void> list_loaded(Services& services, Exchange& exchange) {
-  co_await send(exchange, loaded_body(services));
+  co_await send_json(exchange, loaded_body(services));
 }
 
 Task<void> metrics(Services& services, Exchange& exchange) {
@@ -121,7 +112,7 @@ Task<void> load(Services& services, Exchange& exchange) {
       co_await services.run_on(services.work, [&] { return name_to_load(services, exchange); });
   const std::shared_ptr<ServedModel> model = co_await services.acquire(exchange, name);
   exchange.record.model = model->name();
-  co_await send(exchange, loaded_model(model->info()));
+  co_await send_json(exchange, loaded_model(model->info()));
 }
 
 Json unload_named(Services& services, const std::string& request_body) {
@@ -134,7 +125,7 @@ Json unload_named(Services& services, const std::string& request_body) {
 Task<void> unload(Services& services, Exchange& exchange) {
   Json body = co_await services.run_on(
       services.loads, [&] { return unload_named(services, exchange.request().body); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Task<void> tokenize_text(Services& services, Exchange& exchange) {
@@ -145,7 +136,7 @@ Task<void> tokenize_text(Services& services, Exchange& exchange) {
   exchange.record.model = model->name();
   Json body =
       co_await services.run_on(services.work, [&] { return tokenize(services, *model, request); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Task<void> detokenize_ids(Services& services, Exchange& exchange) {
@@ -154,7 +145,7 @@ Task<void> detokenize_ids(Services& services, Exchange& exchange) {
   const std::shared_ptr<ServedModel> model = co_await services.acquire(exchange, request.model);
   exchange.record.model = model->name();
   Json body = co_await services.run_on(services.work, [&] { return detokenize(*model, request); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Task<void> rank_documents(Services& services, Exchange& exchange) {
@@ -165,7 +156,7 @@ Task<void> rank_documents(Services& services, Exchange& exchange) {
   exchange.record.model = model->name();
   const auto ranking = co_await rerank(services, exchange, model, request.rerank);
   if (ranking) {
-    co_await send(exchange, rerank_body(*ranking, request, exchange.record.id, model->name()));
+    co_await send_json(exchange, rerank_body(*ranking, request, exchange.record.id, model->name()));
   }
 }
 
@@ -176,7 +167,7 @@ Task<void> shut_down(Services& services, Exchange& exchange) {
   if (exchange.caller.key_id.empty()) {
     require_unix_socket(exchange, "shutting the daemon down without an API key");
   }
-  co_await send(exchange, shutdown_body(), 202);
+  co_await send_json(exchange, shutdown_body(), 202);
   services.request_shutdown();
 }
 

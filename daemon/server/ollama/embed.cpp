@@ -3,6 +3,7 @@
 #include "daemon/server/auth/authenticate.h"
 #include "daemon/server/ollama/embed_request.h"
 #include "daemon/server/ollama/requests.h"
+#include "daemon/server/send_json.h"
 
 namespace mlxr::ollama {
 namespace {
@@ -26,12 +27,6 @@ Json embed_body(const Embeddings& embeddings, const std::string& model) {
 
 int64_t nanoseconds(Clock::duration time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
-}
-
-Task<void> send(Exchange& exchange, const Json& body) {
-  Response response;
-  response.body = to_text(body);
-  co_await exchange.respond(std::move(response));
 }
 
 // What the model gives, and how long it took to have it; nothing when the client went.
@@ -88,7 +83,7 @@ Task<void> embed_texts(Services& services, Exchange& exchange) {
   body["total_duration"] = nanoseconds(Clock::now() - began);
   body["load_duration"] = nanoseconds(embedded->load_time);
   body["prompt_eval_count"] = embedded->embeddings.tokens;
-  co_await send(exchange, body);
+  co_await send_json(exchange, body);
 }
 
 Task<void> embed_prompt(Services& services, Exchange& exchange) {
@@ -102,7 +97,7 @@ Task<void> embed_prompt(Services& services, Exchange& exchange) {
   const Json vectors = embed_body(embedded->embeddings, "")["embeddings"];
   Json body;
   body["embedding"] = vectors.empty() ? Json::array() : vectors.front();
-  co_await send(exchange, body);
+  co_await send_json(exchange, body);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "daemon/server/ollama/embed.h"
 #include "daemon/server/ollama/model_json.h"
 #include "daemon/server/ollama/requests.h"
+#include "daemon/server/send_json.h"
 
 namespace mlxr::ollama {
 namespace {
@@ -21,12 +22,6 @@ using Clock = std::chrono::steady_clock;
 
 // The version of Ollama whose API this is: what later ones added is not all here.
 constexpr const char* kApiLevel = "0.12.6";
-
-Task<void> send(Exchange& exchange, Json body) {
-  Response response;
-  response.body = to_text(body);
-  co_await exchange.respond(std::move(response));
-}
 
 FormatOptions named(const std::string& model) {
   FormatOptions options;
@@ -76,7 +71,7 @@ Task<void> load_only(Services& services, Exchange& exchange, const ChatRequest& 
   } else {
     co_await load(services, exchange, request, shown_name, nullptr);
   }
-  co_await send(exchange, load_body(shown_name, chat, unloads ? "unload" : "load"));
+  co_await send_json(exchange, load_body(shown_name, chat, unloads ? "unload" : "load"));
 }
 
 void check_abilities(const Model& model, const ChatRequest& request) {
@@ -192,19 +187,19 @@ Task<void> generate(Services& services, Exchange& exchange) {
 
 Task<void> tags(Services& services, Exchange& exchange) {
   Json body = co_await services.run_on(services.work, [&services] { return tags_body(services); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Task<void> ps(Services& services, Exchange& exchange) {
   Json body = co_await services.run_on(services.work, [&services] { return ps_body(services); });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 Task<void> show(Services& services, Exchange& exchange) {
   Json body = co_await services.run_on(services.loads, [&services, &exchange] {
     return show_body(services, shown_model(exchange.request().body));
   });
-  co_await send(exchange, std::move(body));
+  co_await send_json(exchange, std::move(body));
 }
 
 // Clients take "version" for Ollama's and refuse one that they think too old for what they use.
@@ -213,7 +208,7 @@ Json version_body(const Services& services) {
 }
 
 Task<void> version(Services& services, Exchange& exchange) {
-  co_await send(exchange, version_body(services));
+  co_await send_json(exchange, version_body(services));
 }
 
 Response running() { return {200, "text/plain; charset=utf-8", "Ollama is running", {}}; }

@@ -10,7 +10,7 @@
 namespace mlxr::openai {
 namespace {
 
-using Kind = ConstraintSpec::Kind;
+using ConstraintKind = ConstraintSpec::Kind;
 
 constexpr const char* kAnyObject = R"({"type": "object"})";
 
@@ -21,12 +21,12 @@ constexpr const char* kAnyObject = R"({"type": "object"})";
 // A schema as an object, or as text that holds one.
 ConstraintSpec schema_spec(const Json& schema, const std::string& path, bool strict) {
   if (schema.is_string()) {
-    return {Kind::kJsonSchema, schema.get<std::string>(), !strict};
+    return {ConstraintKind::kJsonSchema, schema.get<std::string>(), !strict};
   }
   if (!schema.is_object() && schema != Json(true)) {
     wrong(path, "must be a JSON schema, an object");
   }
-  return {Kind::kJsonSchema, to_text(schema), !strict};
+  return {ConstraintKind::kJsonSchema, to_text(schema), !strict};
 }
 
 std::string text_of(const Json& value, const std::string& path) {
@@ -45,12 +45,12 @@ ConstraintSpec choice_spec(const Json& choices, const std::string& path) {
     const std::string choice = text_of(choices[i], path + "[" + std::to_string(i) + "]");
     lark += (i > 0 ? " | " : "") + to_text(Json(choice));
   }
-  return {Kind::kLark, lark};
+  return {ConstraintKind::kLark, lark};
 }
 
 ConstraintSpec any_object() {
   ConstraintSpec spec;
-  spec.kind = Kind::kJsonSchema;
+  spec.kind = ConstraintKind::kJsonSchema;
   spec.text = kAnyObject;
   return spec;
 }
@@ -110,7 +110,7 @@ ConstraintSpec read_schema(const Json& value, const std::string& path) {
   return schema_spec(value, path, false);
 }
 ConstraintSpec read_regex(const Json& value, const std::string& path) {
-  return {Kind::kRegex, text_of(value, path)};
+  return {ConstraintKind::kRegex, text_of(value, path)};
 }
 ConstraintSpec read_grammar(const Json& value, const std::string& path) {
   return grammar_spec(text_of(value, path));

@@ -14,7 +14,7 @@ namespace mlxr {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int kMaxDepth = 64;
+constexpr int kMaxGemmaDepth = 64;
 constexpr std::string_view kCall = "call:";
 
 // Values as Gemma writes them: strings between marks, keys bare.
@@ -24,7 +24,7 @@ class GemmaReader {
 
   std::optional<Json> value(int depth = 0) {
     skip_space();
-    if (at_ >= text_.size() || depth > kMaxDepth) return std::nullopt;
+    if (at_ >= text_.size() || depth > kMaxGemmaDepth) return std::nullopt;
     if (starts_with(quote_)) return quoted();
     if (text_[at_] == '{') return object(depth);
     if (text_[at_] == '[') return array(depth);
