@@ -75,7 +75,11 @@ def test_the_context_of_a_shifted_answer_can_be_gone_on_from(http):
     second = http.post("/api/generate", json=more)
     assert second.status_code == 200, second.text
     assert second.json()["eval_count"] == LONG
-    assert WINDOW // 4 < second.json()["prompt_eval_count"] < WINDOW
+    read, dropped = second.json()["prompt_eval_count"], second.headers["x-mlxr-truncated-tokens"]
+    assert WINDOW // 4 < read < WINDOW
+    assert read + int(dropped) > len(first["context"])
+    short = http.post("/api/generate", json=body | {"prompt": "a", "context": [5, 6]})
+    assert "x-mlxr-truncated-tokens" not in short.headers
     refused = http.post("/api/generate", json=more | {"shift": False})
     assert refused.status_code == 400
     assert "context" in refused.json()["error"]

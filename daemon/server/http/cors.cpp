@@ -18,7 +18,8 @@ std::vector<std::pair<std::string, std::string>> cors_headers(const Request& req
   // The origin itself and not "*": the answer depends on who asks, which caches must know.
   return {{"Access-Control-Allow-Origin", std::string(origin)},
           {"Access-Control-Expose-Headers",
-           "X-Request-Id, request-id, Retry-After, x-mlxr-truncated-messages"},
+           "X-Request-Id, request-id, Retry-After, x-mlxr-truncated-messages, "
+           "x-mlxr-truncated-tokens"},
           {"Vary", "Origin"}};
 }
 

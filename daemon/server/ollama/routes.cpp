@@ -1,5 +1,7 @@
 #include "daemon/server/ollama/routes.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 
 #include "daemon/server/answer.h"
@@ -125,6 +127,14 @@ void check_context(const std::vector<int32_t>& context, const Model& model) {
   }
 }
 
+// Nothing that was sent is left out in silence.
+void tell_dropped(Exchange& exchange, size_t dropped, size_t all) {
+  if (dropped == 0) return;
+  spdlog::info("request id={} truncated: {} of {} prompt tokens dropped", exchange.record.id,
+               dropped, all);
+  exchange.extra_headers.emplace_back("x-mlxr-truncated-tokens", std::to_string(dropped));
+}
+
 ChatPrompt generate_prompt(Services& services, const ServedModel& served,
                            const GenerateRequest& request, Exchange& exchange) {
   const Model& model = served.model();
@@ -148,7 +158,9 @@ ChatPrompt generate_prompt(Services& services, const ServedModel& served,
                                  [&] { return services.prompts.opening(model, prompt.tokens); });
   }
   if (prompt.shift && !request.context.empty()) {
+    const size_t before = prompt.tokens.size();
     shift_prompt(prompt.tokens, *prompt.shift, served.scheduler().context_length());
+    tell_dropped(exchange, before - prompt.tokens.size(), before);
   }
   return prompt;
 }
