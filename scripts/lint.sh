@@ -42,8 +42,8 @@ check() {
 # daemon/server: Debian 12's clang (14) does not see the coroutines of its Boost.
 tidy() {
   local units
-  # clang cannot read g++'s precompiled headers, and wants each file for itself.
-  cmake --preset release -B build/lint -DMLXR_PRECOMPILE=OFF -DMLXR_UNITE=OFF >/dev/null
+  # clang cannot read g++'s precompiled headers: every file includes what it needs anyway.
+  cmake --preset release -B build/lint -DMLXR_PRECOMPILE=OFF >/dev/null
   mapfile -t units < <(files 'core/*.cpp' 'daemon/*.cpp' 'cli/*.cpp' | grep -v '^daemon/server/')
   printf '%s\n' "${units[@]}" |
     xargs -P "$(getconf _NPROCESSORS_ONLN)" -n 4 \
