@@ -24,6 +24,14 @@ def daemon():
         assert running.process.poll() is None, running.text()
 
 
+@pytest.fixture(scope="module")
+def own():
+    """For tests that change the daemon: one of their file's own."""
+    with RunningDaemon() as running:
+        yield running
+        assert running.process.poll() is None, running.text()
+
+
 @pytest.fixture
 def http(daemon):
     with daemon.client() as client:

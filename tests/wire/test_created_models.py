@@ -15,13 +15,6 @@ SUM = [{"role": "user", "content": "What is 63 + 81 - 88?"}]
 GREEDY = {"temperature": 0}
 
 
-@pytest.fixture(scope="module")
-def own():
-    with RunningDaemon() as running:
-        yield running
-        assert running.process.poll() is None, running.text()
-
-
 @pytest.fixture
 def client(own):
     return ollama.Client(host=own.url)

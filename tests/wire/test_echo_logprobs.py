@@ -1,5 +1,7 @@
 """What lm-evaluation-harness measures: the logprobs of a prompt, asked for with echo."""
 
+import itertools
+
 import pytest
 from running_daemon import chat_body, events_of
 
@@ -70,10 +72,12 @@ def test_a_told_text_has_the_logprobs_that_it_had_when_it_was_told(http, prompt)
         assert one["logprobs"][name][len(ids) :] == said[name]
     (echoed,) = ask(http, prompt=whole)
     check_shape(echoed)
-    if echoed["logprobs"]["tokens"][len(ids) :] != said["tokens"]:
-        pytest.skip("the text reads as other tokens")
-    for name in ("token_logprobs", "top_logprobs"):
-        assert echoed["logprobs"][name][len(ids) :] == said[name]
+    # A text may read as other tokens than it was written in; up to there they are the same.
+    pairs = zip(echoed["logprobs"]["tokens"][len(ids) :], said["tokens"], strict=False)
+    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    assert same >= 10
+    for name in ("tokens", "token_logprobs", "top_logprobs"):
+        assert echoed["logprobs"][name][len(ids) :][:same] == said[name][:same]
 
 
 def test_prompts_in_one_request_are_as_alone(http):

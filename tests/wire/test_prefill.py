@@ -5,7 +5,6 @@ import ollama
 import openai
 import pytest
 from grpc_client import GrpcClient, text_of
-from running_daemon import RunningDaemon
 
 CHAT, MESSAGES, OLLAMA = "/v1/chat/completions", "/v1/messages", "/api/chat"
 WHO = {"role": "user", "content": "Who are you?"}
@@ -13,13 +12,6 @@ BEGUN = "I am a robot called"
 OPEN = [WHO, {"role": "assistant", "content": BEGUN}]
 PROMPT = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
 LIMIT = 12
-
-
-@pytest.fixture(scope="module")
-def own():
-    with RunningDaemon() as running:
-        yield running
-        assert running.process.poll() is None, running.text()
 
 
 @pytest.fixture
