@@ -201,20 +201,26 @@ def test_new_connections_are_refused_while_draining(start):
         assert daemon.process.wait(5) == 130
 
 
-def test_a_second_request_on_a_connection_that_drains_is_refused(start):
-    daemon = start()
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_second_request_on_a_connection_that_drains_is_refused(start, reads):
+    """Also where the first answer is made, but not read yet, when connections are told to end."""
+    daemon = start("--threads", "1")
 
     def request(**asked):
         body = json.dumps(endless(**asked)).encode()
         head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as connection:
-        connection.sendall(request(stream=True, max_tokens=800))
+    with socket.socket(socket.AF_UNIX) as connection:  # its buffers hold less than the answer
+        connection.settimeout(20)
+        connection.connect(str(daemon.socket))
+        connection.sendall(request(stream=True, n=8, logprobs=20, max_tokens=80))
         received = connection.recv(4096)
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait_for_log("shutting down")
         connection.sendall(request(max_tokens=5))
+        if not reads:
+            time.sleep(1.5)
         while data := connection.recv(65536):
             received += data
     first, _, second = received.partition(b"data: [DONE]")

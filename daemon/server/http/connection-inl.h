@@ -19,6 +19,7 @@
 
 #include "daemon/server/http/connection.h"
 #include "daemon/server/http/gzip.h"
+#include "daemon/server/http/peer.h"
 #include "daemon/server/http/request_head.h"
 #include "daemon/server/http/tls.h"
 #include "daemon/server/http/transport.h"
@@ -50,6 +51,7 @@ class Connection : public ConnectionHandle,
              Under&&... under)
       : transport_(std::forward<Under>(under)...),
         is_unix_socket_(is_unix_socket),
+        peer_(peer_address(transport_.socket().socket().native_handle())),
         limits_(limits),
         handler_(handler),
         watch_ended_(executor()) {}
@@ -70,6 +72,7 @@ class Connection : public ConnectionHandle,
   Task<void> say_goodbye();
 
   void watch();
+  bool has_input();
   void on_input(const error_code& problem);
   Task<void> cancel_watch();
   Task<bool> watched_input();
@@ -81,6 +84,7 @@ class Connection : public ConnectionHandle,
   Transport transport_;
   beast::flat_buffer buffer_;
   const bool is_unix_socket_;
+  const std::string peer_;
   const HttpLimits limits_;
   const Handler& handler_;
   unsigned version_ = 11;
@@ -332,7 +336,8 @@ Task<void> Connection<Transport>::run() {
     transport_.socket().close();
     co_return;
   }
-  while (keep_alive_ && !finishing_) {
+  // What has arrived before the end is answered, too: its client was not told to expect a close.
+  while (keep_alive_ && (!finishing_ || has_input())) {
     RequestParser parser;
     Request request;
     if (!co_await read_request(parser, request)) {
@@ -412,6 +417,7 @@ Task<bool> Connection<Transport>::read_request(RequestParser& parser, Request& r
   version_ = parser.get().version();
   keep_alive_ = parser.get().keep_alive();
   request.is_unix_socket = is_unix_socket_;
+  request.peer = peer_;
   if (!read_head(parser, request)) {
     co_await refuse(malformed_path());
     co_return false;
@@ -467,6 +473,16 @@ void Connection<Transport>::watch() {
   transport_.read_ahead(buffer_, [self = this->shared_from_this()](const error_code& problem) {
     self->on_input(problem);
   });
+}
+
+// Whether a further request, or its beginning, is here already.
+template <typename Transport>
+bool Connection<Transport>::has_input() {
+  if (buffer_.size() > 0 || Transport::kEncrypted) {
+    return buffer_.size() > 0;
+  }
+  error_code closed;
+  return transport_.socket().socket().available(closed) > 0;
 }
 
 // Input while a request is answered is the next request (kept for later) or the end of the stream.
@@ -525,7 +541,7 @@ template <typename Transport>
 void Connection<Transport>::finish() {
   asio::post(executor(), [self = this->shared_from_this()] {
     self->finishing_ = true;
-    if (self->idle_) {
+    if (self->idle_ && !self->has_input()) {
       self->transport_.socket().close();
     }
   });
