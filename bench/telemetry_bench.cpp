@@ -7,6 +7,7 @@
 
 #include "core/base/file.h"
 #include "daemon/scheduler/step_record.h"
+#include "tests/source_dir.h"
 
 namespace {
 
@@ -15,8 +16,8 @@ using namespace mlxr;
 std::shared_ptr<const Model> vocabulary_only() {
   auto model = std::make_shared<Model>();
   model->spec.vocab = 6144;
-  model->tokenizer = Tokenizer::from_json(
-      read_file(std::string(MLXR_SOURCE_DIR) + "/models/mlxr-demo/tokenizer.json"));
+  model->tokenizer =
+      Tokenizer::from_json(read_file(testing::source_dir() / "models/mlxr-demo/tokenizer.json"));
   return model;
 }
 

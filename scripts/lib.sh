@@ -8,6 +8,10 @@ CARGO_BIN=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 if [ -d "$CARGO_BIN" ]; then PATH=$CARGO_BIN:$PATH; fi
 export PATH
 
+# A compiler cache, where there is one, serves every clone: what a path below this one is called does
+# not matter to it.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ROOT} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}
+
 say() { printf '%s\n' "$*" >&2; }
 die() {
   say "error: $*"

@@ -10,13 +10,14 @@
 
 #include "core/formats/iq_grids.h"
 #include "core/formats/safetensors.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
 
 const Safetensors& fixtures() {
   static const Safetensors file = Safetensors::open_file(
-      std::filesystem::path(MLXR_SOURCE_DIR) / "tests/core/formats/quant_fixtures.safetensors");
+      testing::source_dir() / "tests/core/formats/quant_fixtures.safetensors");
   return file;
 }
 

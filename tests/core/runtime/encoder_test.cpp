@@ -17,6 +17,7 @@
 #include "core/runtime/engine.h"
 #include "core/runtime/model.h"
 #include "tests/core/temp_folder.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -26,7 +27,7 @@ using Ids = std::vector<int32_t>;
 using Logits = SequenceSlice::Logits;
 using Doubles = std::vector<double>;
 
-const fs::path kBert = fs::path(MLXR_SOURCE_DIR) / "tests/goldens/bert";
+const fs::path kBert = testing::source_dir() / "tests/goldens/bert";
 
 std::shared_ptr<const Model> load(const fs::path& path, bool repack = true) {
   return load_model(path, {.repack = repack ? std::make_shared<ThreadPool>(2) : nullptr,

@@ -12,6 +12,7 @@
 #include "core/base/file.h"
 #include "core/runtime/convert.h"
 #include "tests/core/temp_folder.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using Ids = std::vector<int32_t>;
 
-const fs::path kModels = fs::path(MLXR_SOURCE_DIR) / "models";
+const fs::path kModels = testing::source_dir() / "models";
 
 int32_t argmax(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());

@@ -14,6 +14,7 @@
 #include "core/runtime/convert.h"
 #include "core/runtime/engine.h"
 #include "tests/core/temp_folder.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -21,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
 
-const fs::path kGoldens = fs::path(MLXR_SOURCE_DIR) / "tests/goldens";
+const fs::path kGoldens = testing::source_dir() / "tests/goldens";
 
 // What GGUF has no keys for.
 const std::set<std::string> kNotInGguf = {"llama-rope-dynamic", "mistral"};

@@ -18,6 +18,7 @@
 #include "tests/core/random_weights.h"
 #include "tests/core/temp_folder.h"
 #include "tests/core/write_safetensors.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -28,7 +29,7 @@ using testing::bytes_of;
 using testing::write_safetensors;
 using Entry = testing::SafetensorsEntry;
 
-const fs::path kDraft = fs::path(MLXR_SOURCE_DIR) / "models/mlxr-demo-draft";
+const fs::path kDraft = testing::source_dir() / "models/mlxr-demo-draft";
 
 // MLX's affine scheme: scale and bias from the extremes of each group, q packed from the low bit
 // up.

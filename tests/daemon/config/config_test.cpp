@@ -8,6 +8,7 @@
 #include "daemon/config/load_config.h"
 #include "daemon/config/model_settings.h"
 #include "daemon/config/yaml_map.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -97,7 +98,7 @@ void expect_equal(const ServerConfig& a, const ServerConfig& b) {
 }
 
 TEST_F(ConfigTest, ShippedFileListsExactlyTheSettingsWithTheirDefaults) {
-  const fs::path shipped = fs::path(MLXR_SOURCE_DIR) / "configs" / "server.yaml";
+  const fs::path shipped = testing::source_dir() / "configs" / "server.yaml";
   std::set<std::string> listed;
   for (const YamlEntry& entry : read_yaml_map(shipped)) {
     listed.insert(entry.key);
@@ -114,7 +115,7 @@ TEST_F(ConfigTest, ShippedFileListsExactlyTheSettingsWithTheirDefaults) {
 }
 
 TEST_F(ConfigTest, ShippedModelSettingsAreValidAndDocumented) {
-  const fs::path folder = fs::path(MLXR_SOURCE_DIR) / "configs" / "models";
+  const fs::path folder = testing::source_dir() / "configs" / "models";
   int files = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() == ".yaml") {

@@ -25,6 +25,7 @@
 #include "mlx/array.h"
 #include "tests/core/runtime/kv/block_memory.h"
 #include "tests/daemon/scheduler/collected_answer.h"
+#include "tests/source_dir.h"
 
 namespace mlxr::testing {
 
@@ -39,7 +40,7 @@ inline std::shared_ptr<const Model> fake_model(bool encoder = false) {
     model->spec.token_types = is_encoder ? 2 : 0;
     model->spec.vocab = kVocab;
     model->tokenizer = Tokenizer::from_json(
-        read_file(std::string(MLXR_SOURCE_DIR) + "/models/mlxr-demo/tokenizer.json"));
+        read_file(testing::source_dir() / "models/mlxr-demo/tokenizer.json");
     model->stop_tokens = {0, kStopToken};
     return model;
   };

@@ -15,6 +15,7 @@
 #include "tests/core/temp_folder.h"
 #include "tests/core/write_safetensors.h"
 #include "tests/own_memory.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -139,7 +140,7 @@ void expect_close(const Measured& measured) {
       size_text(e.mapped).c_str(), size_text(measured.grown).c_str());
 }
 
-const fs::path kDemo = fs::path(MLXR_SOURCE_DIR) / "models" / "mlxr-demo";
+const fs::path kDemo = testing::source_dir() / "models" / "mlxr-demo";
 
 TEST(MemoryEstimate, IsWhatLoadingAndUsingAModelTakes) {
   if (own_memory() == 0) GTEST_SKIP() << "this system does not say what a process takes";
@@ -177,8 +178,8 @@ TEST(MemoryEstimate, AdaptersCount) {
 
 // A model whose vocabulary is most of it, so that logits are: the golden one with another.
 fs::path wide_model(const fs::path& folder, int64_t vocab) {
-  nlohmann::json config = nlohmann::json::parse(
-      read_file(fs::path(MLXR_SOURCE_DIR) / "tests/goldens/llama/config.json"));
+  nlohmann::json config =
+      nlohmann::json::parse(read_file(testing::source_dir() / "tests/goldens/llama/config.json"));
   config.update({{"vocab_size", vocab}, {"num_hidden_layers", 1}, {"tie_word_embeddings", true}});
   const auto hidden = config["hidden_size"].get<int64_t>(),
              ffn = config["intermediate_size"].get<int64_t>(),
@@ -250,7 +251,7 @@ TEST(MemoryEstimate, ADraftModelAndItsArenaCount) {
   ModelManagerOptions options;
   options.threads = 1;
   options.engine.context_length = 256;
-  options.model_folders = {fs::path(MLXR_SOURCE_DIR) / "models"};
+  options.model_folders = {testing::source_dir() / "models"};
   const auto estimate = [&](std::optional<SpeculationMode> mode) {
     ModelManager manager(options, [&](const std::string&) {
       ModelSettings settings;
@@ -276,7 +277,7 @@ TEST(MemoryEstimate, AdaptersOfTheSettingsCountWhetherTheyAreLoadedOrNot) {
   ModelManagerOptions options;
   options.threads = 1;
   options.engine.context_length = 256;
-  options.model_folders = {fs::path(MLXR_SOURCE_DIR) / "models"};
+  options.model_folders = {testing::source_dir() / "models"};
   ModelManager manager(options, [&](const std::string&) {
     ModelSettings settings;
     settings.adapters = {{"tone", path, 0}, {"gone", folder.path() / "gone", 0}};

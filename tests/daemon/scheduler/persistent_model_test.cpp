@@ -14,6 +14,7 @@
 #include "tests/core/temp_folder.h"
 #include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/daemon/scheduler/tiny_model.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 using testing::Answer;
 using testing::tiny_engine;
 
-const fs::path kProgram = fs::path(MLXR_SOURCE_DIR) / "README.md";  // any file will do
+const fs::path kProgram = testing::source_dir() / "README.md";  // any file will do
 
 struct Kept {
   KvType type;
@@ -82,7 +83,7 @@ TEST_P(PersistentModel, AnswersWithTheSameBitsAfterARestart) {
   EXPECT_FALSE(listed.front().in_use);
 
   KvDiskSettings newer = settings();
-  newer.program = fs::path(MLXR_SOURCE_DIR) / "CONTRIBUTING.md";
+  newer.program = testing::source_dir() / "CONTRIBUTING.md";
   std::vector<float> other;
   EXPECT_EQ(answer(prompt, newer, other).usage.cached_tokens, 0);
   EXPECT_EQ(other, cold);

@@ -9,6 +9,7 @@
 #include "daemon/scheduler/model_manager.h"
 #include "tests/daemon/scheduler/collected_answer.h"
 #include "tests/own_memory.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -48,7 +49,7 @@ TEST(ThousandRequests, AreAnsweredAsAloneAndLeaveNothingBehind) {
   ModelManagerOptions options;
   options.threads = 2;
   options.scheduler.max_queue = kRequests;
-  options.model_folders = {std::filesystem::path(MLXR_SOURCE_DIR) / "models"};
+  options.model_folders = {testing::source_dir() / "models"};
   options.memory_bytes = int64_t{1} << 30;
   // Too little for all that run: some are computed again, and cached prefixes make room.
   options.engine = {.context_length = 128, .kv_bytes = int64_t{2} << 20};

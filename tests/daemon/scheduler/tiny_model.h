@@ -16,6 +16,7 @@
 #include "tests/core/random_adapter.h"
 #include "tests/core/runtime/tokenizer/other_vocab.h"
 #include "tests/core/temp_folder.h"
+#include "tests/source_dir.h"
 
 namespace mlxr::testing {
 
@@ -23,8 +24,7 @@ inline constexpr int32_t kContext = 192;
 inline constexpr int32_t kBlockTokens = 16;
 
 inline std::shared_ptr<const Model> tiny_model() {
-  static const auto kModel =
-      load_model(std::filesystem::path(MLXR_SOURCE_DIR) / "models" / "mlxr-demo-draft");
+  static const auto kModel = load_model(testing::source_dir() / "models" / "mlxr-demo-draft");
   return kModel;
 }
 
@@ -56,7 +56,7 @@ inline std::shared_ptr<const Model> with_windows(const std::shared_ptr<const Mod
 // The same weights under another vocabulary (other_vocab.h).
 inline std::shared_ptr<const Model> tiny_model_with_other_vocab(size_t without) {
   const TempFolder folder;
-  const auto from = std::filesystem::path(MLXR_SOURCE_DIR) / "models" / "mlxr-demo-draft";
+  const auto from = testing::source_dir() / "models" / "mlxr-demo-draft";
   for (const char* name : {"config.json", "tokenizer_config.json"}) {
     std::filesystem::copy_file(from / name, folder.path() / name);
   }

@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -17,8 +18,7 @@ using Json = nlohmann::ordered_json;
 class PromptBuilderTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const std::filesystem::path folder =
-        std::filesystem::path(MLXR_SOURCE_DIR) / "models" / "mlxr-demo";
+    const std::filesystem::path folder = testing::source_dir() / "models" / "mlxr-demo";
     const Json config = Json::parse(read_file(folder / "tokenizer_config.json"));
     model_.tokenizer = Tokenizer::from_json(read_file(folder / "tokenizer.json"));
     model_.chat_template = std::make_shared<ChatTemplate>(

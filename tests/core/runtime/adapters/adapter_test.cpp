@@ -17,6 +17,7 @@
 #include "core/runtime/engine.h"
 #include "tests/core/random_adapter.h"
 #include "tests/core/temp_folder.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -28,7 +29,7 @@ using testing::TempFolder;
 using Ids = std::vector<int32_t>;
 using Adapters = std::vector<ScaledAdapter>;
 
-const fs::path kGoldens = fs::path(MLXR_SOURCE_DIR) / "tests/goldens";
+const fs::path kGoldens = testing::source_dir() / "tests/goldens";
 
 ThreadPool& pool() {
   static ThreadPool threads(2);
@@ -161,7 +162,7 @@ class AdaptersInABatch : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = std::make_unique<TempFolder>();
-    const fs::path source = fs::path(MLXR_SOURCE_DIR) / "models/mlxr-demo-draft";
+    const fs::path source = testing::source_dir() / "models/mlxr-demo-draft";
     const auto plain = load(source);
     convert_to_gguf(source, folder_->path() / "m.gguf", QuantFormat::kQ8_0);
     model_ = load(folder_->path() / "m.gguf");

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "tests/source_dir.h"
 
 namespace mlxr::testing {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json read_json(const std::string& relative) {
-  return Json::parse(read_file(std::filesystem::path(MLXR_SOURCE_DIR) / relative));
+  return Json::parse(read_file(testing::source_dir() / relative));
 }
 
 ChatRenderOptions options_of(const Json& example) {

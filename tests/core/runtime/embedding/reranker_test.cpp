@@ -13,6 +13,7 @@
 #include "core/runtime/engine.h"
 #include "core/runtime/model.h"
 #include "tests/core/temp_folder.h"
+#include "tests/source_dir.h"
 
 namespace mlxr {
 namespace {
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
 using Logits = SequenceSlice::Logits;
 
-const fs::path kSource = MLXR_SOURCE_DIR;
+const fs::path kSource = testing::source_dir();
 
 std::shared_ptr<const Model> judging_demo() {
   return load_model(kSource / "models/mlxr-demo-draft",

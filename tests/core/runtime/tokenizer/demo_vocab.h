@@ -9,11 +9,12 @@
 
 #include "core/base/file.h"
 #include "core/runtime/tokenizer/tokenizer.h"
+#include "tests/source_dir.h"
 
 namespace mlxr::testing {
 
 inline std::filesystem::path source_path(const std::string& relative) {
-  return std::filesystem::path(MLXR_SOURCE_DIR) / relative;
+  return testing::source_dir() / relative;
 }
 
 inline nlohmann::json read_json(const std::string& relative) {
