@@ -8,6 +8,7 @@
 #include <langinfo.h>
 
 #include "cli/commands/commands.h"
+#include "core/base/lost_pages.h"
 
 namespace {
 
@@ -62,6 +63,7 @@ int parse_and_run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   use_utf8();
+  mlxr::survive_lost_pages();
   try {
     return parse_and_run(argc, argv);
   } catch (const std::exception& e) {

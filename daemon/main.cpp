@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "core/base/error.h"
+#include "core/base/lost_pages.h"
 #include "daemon/config/command_line.h"
 #include "daemon/config/load_config.h"
 #include "daemon/config/paths.h"
@@ -28,6 +29,7 @@ ConfigSources config_sources(const CommandLine& line, const std::filesystem::pat
 }
 
 int run(int argc, char** argv) {
+  survive_lost_pages();
   const PassedSockets sockets = take_passed_sockets();
   const std::filesystem::path home = mlxr_home();
   const CommandLine line = parse_command_line(argc, argv, server_settings(home), MLXR_VERSION);

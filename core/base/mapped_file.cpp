@@ -43,6 +43,17 @@ void MappedFile::release_pages() const {
   ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
 }
 
-MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), size_); }
+void MappedFile::check_intact() const {
+  if (!watched_->lost()) return;
+  throw Error(ErrorCode::kCorruptFile,
+              path_.string() +
+                  " became shorter or unreadable while it was in use; put it back, or download it "
+                  "again");
+}
+
+MappedFile::~MappedFile() {
+  watched_.reset();
+  ::munmap(const_cast<std::byte*>(data_), size_);
+}
 
 }  // namespace mlxr

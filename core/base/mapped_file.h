@@ -5,7 +5,10 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
+
+#include "core/base/lost_pages.h"
 
 namespace mlxr {
 
@@ -27,13 +30,20 @@ class MappedFile {
   // long as it likes, and they come again when touched.
   void release_pages() const;
 
+  // Throws Error{kCorruptFile} when a page could not be read since it was mapped, where the program
+  // survives that (lost_pages.h): what was read of this file may be zeros.
+  void check_intact() const;
+
  private:
   MappedFile(std::filesystem::path path, const std::byte* data, size_t size)
-      : path_(std::move(path)), data_(data), size_(size) {}
+      : path_(std::move(path)), data_(data), size_(size) {
+    watched_.emplace(data, size);
+  }
 
   std::filesystem::path path_;
   const std::byte* data_;
   size_t size_;
+  std::optional<WatchedPages> watched_;
 };
 
 }  // namespace mlxr

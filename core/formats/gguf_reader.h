@@ -32,8 +32,7 @@ class GgufFile {
   const std::filesystem::path& path() const { return file_->path(); }
   const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
 
-  // See MappedFile::release_pages.
-  void release_pages() const { file_->release_pages(); }
+  const std::shared_ptr<const MappedFile>& file() const { return file_; }
 
   // Absent keys give nullopt; a key of another type throws Error{kCorruptFile} naming it.
   std::optional<int64_t> integer(const std::string& key) const;

@@ -139,10 +139,6 @@ const RawTensor* Safetensors::find(std::string_view name) const {
   return found == tensors_.end() ? nullptr : &found->second;
 }
 
-void Safetensors::release_pages() const {
-  for (const auto& file : files_) file->release_pages();
-}
-
 WeightView as_weight(const std::string& name, const RawTensor& tensor) {
   const auto format = quant_format_by_name(tensor.dtype);
   if (!format) {

@@ -32,8 +32,7 @@ class Safetensors {
 
   const std::map<std::string, RawTensor, std::less<>>& tensors() const { return tensors_; }
   const RawTensor* find(std::string_view name) const;
-  // See MappedFile::release_pages; of every file.
-  void release_pages() const;
+  const std::vector<std::shared_ptr<const MappedFile>>& files() const { return files_; }
 
  private:
   std::vector<std::shared_ptr<const MappedFile>> files_;

@@ -30,7 +30,7 @@ class GgufSource : public TensorSource {
   std::optional<WeightView> bias(const std::string& module) const override {
     return find(module + ".bias");
   }
-  void release_pages() const override { file_->release_pages(); }
+  std::vector<std::shared_ptr<const MappedFile>> files() const override { return {file_->file()}; }
   std::string where() const override { return file_->path().string(); }
 
  private:
@@ -74,7 +74,7 @@ class SafetensorsSource : public TensorSource {
     const RawTensor* tensor = tensors_.find(module + ".bias");
     return tensor ? std::optional(as_weight(module + ".bias", *tensor)) : std::nullopt;
   }
-  void release_pages() const override { tensors_.release_pages(); }
+  std::vector<std::shared_ptr<const MappedFile>> files() const override { return tensors_.files(); }
   std::string where() const override { return where_; }
 
  private:

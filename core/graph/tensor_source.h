@@ -6,7 +6,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "core/base/mapped_file.h"
 #include "core/formats/weight_view.h"
 
 namespace mlxr {
@@ -18,8 +20,7 @@ class TensorSource {
   // is there in a format this build cannot use.
   virtual std::optional<WeightView> weight(const std::string& module) const = 0;
   virtual std::optional<WeightView> bias(const std::string& module) const = 0;
-  // Lets the system take back the memory of pages that were read; they come again when needed.
-  virtual void release_pages() const = 0;
+  virtual std::vector<std::shared_ptr<const MappedFile>> files() const = 0;
   // For error messages: the file or folder.
   virtual std::string where() const = 0;
 };

@@ -308,6 +308,7 @@ StepLogits Engine::step(std::span<const SequenceSlice> slices) {
   if (!self.stream) self.stream = mx::new_stream(mx::Device(mx::Device::cpu));
   const KernelContext context{*self.stream, self.threads, &self.times};
   StepResults results = self.compute(planned.plan, slices, context);
+  check_intact(*self.model);  // before anything of it is kept
   for (const SequenceSlice& slice : slices) mark_stored(slice);
   const auto kernels = self.times.total() - before;
   self.times.add("graph", std::chrono::steady_clock::now() - start - kernels);

@@ -79,9 +79,11 @@ void load_weights(Model& model, const OpenedModel& opened) {
   }
 }
 
-void repack(Model& model, const TensorSource& source, ThreadPool& threads) {
+void repack(Model& model, ThreadPool& threads) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto after_layer = [&source] { source.release_pages(); };
+  const auto after_layer = [&model] {
+    for (const auto& file : model.files) file->release_pages();
+  };
   if (model.encoder) {
     PackedEncoder packed = pack_encoder(*model.encoder, threads, after_layer);
     model.encoder = std::move(packed.weights);
@@ -138,6 +140,10 @@ OpenedModel open_model(const fs::path& path) {
   return opened;
 }
 
+void check_intact(const Model& model) {
+  for (const auto& file : model.files) file->check_intact();
+}
+
 void check_can_answer(const Model& model) {
   if (!model.spec.encoder) return;
   throw Error(
@@ -167,12 +173,13 @@ std::shared_ptr<const Model> load_model(OpenedModel opened, const ModelLoadOptio
   }
   auto model = std::make_shared<Model>();
   model->path = opened.path;
+  model->files = opened.source->files();
   load_weights(*model, opened);
   if (options.pooling) opened.facts.pooling = options.pooling;
   if (opened.facts.pooling == Pooling::kRank && !opened.spec.encoder) {
     model->yes_no = yes_no_head(opened, *model->weights);
   }
-  if (options.repack) repack(*model, *opened.source, *options.repack);
+  if (options.repack) repack(*model, *options.repack);
   model->facts = std::move(opened.facts);
   model->spec = std::move(opened.spec);
   model->tokenizer = std::move(opened.tokenizer);
@@ -182,6 +189,7 @@ std::shared_ptr<const Model> load_model(OpenedModel opened, const ModelLoadOptio
     model->constraints = std::make_shared<ConstraintCompiler>(model->tokenizer, model->stop_tokens);
   }
   model->default_sampling = opened.default_sampling;
+  check_intact(*model);
   return model;
 }
 

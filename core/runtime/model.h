@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/mapped_file.h"
 #include "core/graph/decoder.h"
 #include "core/graph/encoder.h"
 #include "core/graph/model_spec.h"
@@ -52,6 +53,7 @@ struct Model {
   std::shared_ptr<const DecoderWeights> weights;      // null for an encoder
   std::shared_ptr<const EncoderWeights> encoder;      // null for a decoder
   std::optional<YesNoHead> yes_no;                    // of a causal model that judges documents
+  std::vector<std::shared_ptr<const MappedFile>> files;  // where weights lie, or lay
   int64_t repacked_bytes = 0;  // memory of weights interleaved at load (ModelLoadOptions)
   double repack_seconds = 0;
 };
@@ -63,6 +65,9 @@ struct ModelLoadOptions {
   bool require_tokenizer = true;        // false: goldens and random-weight models have none
   std::optional<Pooling> pooling = {};  // instead of what the files say
 };
+
+// As MappedFile::check_intact, for each of the model's files.
+void check_intact(const Model& model);
 
 // Throws Error{kInvalidArgument} for an encoder.
 void check_can_answer(const Model& model);
