@@ -69,19 +69,23 @@ std::string untagged(const std::string& name) {
              : name;
 }
 
+const ModelEntry* look_up(const std::vector<ModelEntry>& entries, const std::string& name) {
+  for (const std::string& one : {name, untagged(name)}) {
+    const auto found = std::ranges::find(entries, one, &ModelEntry::name);
+    if (found != entries.end()) return &*found;
+  }
+  return nullptr;
+}
+
 ModelEntry find_model(const std::vector<ModelEntry>& entries, const std::string& name) {
-  std::vector<std::string> names;
-  for (const ModelEntry& entry : entries) {
-    if (name.empty() ? entry.is_default : entry.name == name) return entry;
-    names.push_back(entry.name);
-  }
-  const std::string plain = untagged(name);
-  for (const ModelEntry& entry : entries) {
-    if (!name.empty() && entry.name == plain) return entry;
-  }
   if (name.empty()) {
+    const auto found = std::ranges::find(entries, true, &ModelEntry::is_default);
+    if (found != entries.end()) return *found;
     throw Error(ErrorCode::kNotFound, "the request names no model, and there is no default");
   }
+  if (const ModelEntry* found = look_up(entries, name)) return *found;
+  std::vector<std::string> names;
+  for (const ModelEntry& entry : entries) names.push_back(entry.name);
   std::string message = "there is no model \"" + name + "\"";
   const auto near = nearest_names(name, names, 3);
   for (size_t i = 0; i < near.size(); ++i) {

@@ -33,8 +33,10 @@ struct CatalogSources {
 // model, created ones; inside a folder, to the first path in order.
 std::vector<ModelEntry> list_models(const CatalogSources& sources);
 
-// The entry of this name, or of this name without ":latest"; an empty name is the default model.
-// Throws Error{kNotFound} with the nearest names.
+// The entry of this name, or of this name without ":latest"; null when there is none.
+const ModelEntry* look_up(const std::vector<ModelEntry>& entries, const std::string& name);
+
+// The same; an empty name is the default model. Throws Error{kNotFound} with the nearest names.
 ModelEntry find_model(const std::vector<ModelEntry>& entries, const std::string& name);
 
 }  // namespace mlxr

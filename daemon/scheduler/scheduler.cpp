@@ -13,6 +13,7 @@
 #include "daemon/scheduler/fair_queue.h"
 #include "daemon/scheduler/kv_persistence.h"
 #include "daemon/scheduler/mask_ahead.h"
+#include "daemon/scheduler/request_check.h"
 #include "daemon/scheduler/seconds.h"
 #include "daemon/scheduler/step_engine.h"
 #include "daemon/scheduler/step_record.h"
@@ -29,21 +30,6 @@ constexpr int64_t kAnswerReserve = 128;
 
 // Of the thread, while all sequences wait for the disk and one of them has a deadline.
 constexpr std::chrono::milliseconds kShortestNap{1}, kLongestNap{1000};
-
-void check_pooled(const GenerateRequest& request, const ModelSpec& spec, int32_t window) {
-  if (static_cast<int64_t>(request.prompt.size()) > window) {
-    throw Error(ErrorCode::kContextOverflow, "the input has " +
-                                                 std::to_string(request.prompt.size()) +
-                                                 " tokens and the context window holds " +
-                                                 std::to_string(window) + "; shorten the input");
-  }
-  const int32_t types = spec.encoder ? std::max(1, spec.token_types) : 0;
-  const bool fits = request.token_types.empty() ||
-                    (request.token_types.size() == request.prompt.size() &&
-                     std::ranges::all_of(request.token_types,
-                                         [&](int32_t type) { return type >= 0 && type < types; }));
-  if (!fits) throw Error(ErrorCode::kInvalidArgument, "the input has wrong token types");
-}
 
 }  // namespace
 
@@ -532,27 +518,8 @@ Scheduler::~Scheduler() {
 
 RequestId Scheduler::submit(GenerateRequest request, GenerateCallback callback) {
   Impl& self = *impl_;
-  if (request.prompt.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "the prompt is empty; send at least one token");
-  }
   const int32_t window = context_length();
-  if (!request.pooling) check_can_answer(model());
-  if (request.pooling) {
-    check_pooled(request, model().spec, window);
-  } else if (static_cast<int64_t>(request.prompt.size()) + (request.max_tokens != 0 ? 1 : 0) >
-             window) {
-    throw Error(ErrorCode::kContextOverflow,
-                "the prompt has " + std::to_string(request.prompt.size()) +
-                    " tokens and the context window holds " + std::to_string(window) +
-                    ", answer included; shorten the prompt");
-  }
-  for (int32_t token : request.prompt) {
-    if (token < 0 || token >= model().spec.vocab) {
-      throw Error(ErrorCode::kInvalidArgument, "the prompt has token " + std::to_string(token) +
-                                                   ", outside the vocabulary of " +
-                                                   std::to_string(model().spec.vocab));
-    }
-  }
+  check_request(request, model(), window);
   std::unique_lock lock(self.mutex);
   if (self.draining) throw Error(ErrorCode::kUnavailable, "the model is being unloaded; try again");
   if (self.stats.waiting >= self.options.max_queue) {

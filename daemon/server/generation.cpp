@@ -40,7 +40,7 @@ void merge(GenerateEvent& into, GenerateEvent&& next) {
 // Clients with different keys never share cached prefixes: from the time an answer takes, one could
 // tell what another asked.
 void put_in_name_of(GenerateRequest& request, const Caller& caller) {
-  request.client = caller.key_id;
+  request.client = caller.client();
   if (!caller.key_id.empty() || !request.cache_salt.empty()) {
     request.cache_salt = caller.key_id + '\n' + request.cache_salt;
   }

@@ -41,10 +41,8 @@ fs::path resolve(const std::string& text, const ModelManagerOptions& options) {
                                                        .builtin = options.default_model,
                                                        .created = {},
                                                        .default_name = ""});
-  for (const ModelEntry& entry : entries) {
-    if (entry.name == text || entry.name == untagged(text)) {
-      return entry.path;
-    }
+  if (const ModelEntry* found = look_up(entries, text)) {
+    return found->path;
   }
   refuse_name(text, entries);
 }

@@ -15,11 +15,10 @@ namespace {
 // Anthropic's clients ask for several of its models by name, some behind the user's back. Where the
 // catalogue has no such model they all mean the default one, so that nothing is loaded twice.
 std::string served_name(const Services& services, const std::string& name) {
-  const std::vector<ModelEntry> entries = services.models.list();
-  const bool known = std::any_of(entries.begin(), entries.end(), [&](const ModelEntry& entry) {
-    return entry.name == untagged(name);
-  });
-  return name.starts_with("claude-") && !known ? "" : name;
+  if (!name.starts_with("claude-")) {
+    return name;
+  }
+  return look_up(services.models.list(), name) != nullptr ? name : "";
 }
 
 Task<MessagesRequest> read(Services& services, Exchange& exchange, bool counting) {

@@ -60,7 +60,7 @@ Caller authenticate(const Request& request, KeyRing& keys, bool required) {
   for (const std::string_view secret : presented) {
     if (needed || looks_like_key(secret)) {
       if (const auto key = find_key(keys, secret)) {
-        return {key->id, key->scopes};
+        return {key->id, key->scopes, request.peer};
       }
       looks_revoked = true;
     }
@@ -75,7 +75,7 @@ Caller authenticate(const Request& request, KeyRing& keys, bool required) {
         "create makes one",
         "missing_api_key");
   }
-  return {"", {true, true}};
+  return {"", {true, true}, request.peer};
 }
 
 void check_access(const Caller& caller, Access access) {

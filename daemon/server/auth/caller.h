@@ -13,8 +13,12 @@ struct Scopes {
 };
 
 struct Caller {
-  std::string key_id;  // empty: no key was needed; all such callers are one
-  Scopes scopes;       // none, until authenticate() grants some
+  std::string key_id;   // empty: no key was needed
+  Scopes scopes;        // none, until authenticate() grants some
+  std::string address;  // Request::peer
+
+  // With whom others share the machine evenly: those who hold one key, else one address.
+  std::string client() const { return key_id.empty() ? "@" + address : key_id; }
 };
 
 }  // namespace mlxr

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "daemon/server/grpc/status.h"
+#include "daemon/server/http/peer.h"
 #include "daemon/server/random_id.h"
 
 namespace mlxr::rpc {
@@ -43,6 +44,7 @@ Call::Call(grpc::CallbackServerContext& context, const grpc::ByteBuffer& request
   request_.method = "POST";
   request_.path = std::move(method);
   request_.is_unix_socket = context.peer().starts_with("unix:");
+  request_.peer = peer_address(context.peer());
   for (const auto& [name, value] : context.client_metadata()) {
     request_.headers[std::string(name.begin(), name.end())] =
         std::string(value.begin(), value.end());

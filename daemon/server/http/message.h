@@ -17,6 +17,7 @@ struct Request {
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
   bool is_unix_socket = false;
+  std::string peer;                                // see peer.h; empty over a Unix socket
   std::map<std::string, std::string> path_values;  // what {name} in the route matched
 
   // Empty when absent.
