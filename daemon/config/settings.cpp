@@ -227,17 +227,20 @@ std::vector<Setting> server_settings(const std::filesystem::path& home) {
       bytes(
           "memory_bytes", "0", 0, &ServerConfig::memory_bytes,
           "Memory for all loaded models together, such as 12GiB: weights, KV caches, activations. "
-          "Idle models make room for one that is asked for, those used longest ago first; one that "
-          "does not fit all the same is refused with status 503. 0 is four fifths of the machine's "
+          "Idle models make room for one that is asked for, those used longest ago first; where "
+          "all "
+          "have work, it waits for one to end. What does not fit all the same is refused with "
+          "status 503. 0 is four fifths of the machine's "
           "memory, or of what its control group allows."),
       integer("max_loaded_models", "0", 0, kMaxInt, &ServerConfig::max_loaded_models,
               "Models that may be in memory together; 0 is as many as fit."),
       integer("keep_alive_s", "-1", -1, kMaxInt, &ServerConfig::keep_alive_s,
               "Seconds that an unused model stays in memory, where no request said otherwise "
               "(Ollama's keep_alive); -1 is until its memory is needed."),
-      integer("load_timeout_s", "600", 1, 604800, &ServerConfig::load_timeout_s,
-              "Seconds that a request waits for its model to be loaded; then it fails with status "
-              "503, and the load goes on."),
+      integer(
+          "load_timeout_s", "600", 1, 604800, &ServerConfig::load_timeout_s,
+          "Seconds that a request waits for its model to be loaded, and for room for it; then it "
+          "fails with status 503, and a load that has begun goes on."),
       bytes("kv_bytes", "0", 0, &ServerConfig::kv_bytes,
             "Memory for the KV cache of each loaded model, such as 2GiB; 0 is four full contexts, "
             "but "

@@ -9,8 +9,8 @@ Error cannot_load(const std::string& name, const MemoryEstimate& memory, const M
   if (eviction.missing == 0) {
     return {ErrorCode::kOutOfMemory,
             model + " cannot be loaded: " + std::to_string(limits.models) +
-                " models are loaded, all in use or pinned, and there may be no more; try again "
-                "later, unload one (mlx stop), or raise max_loaded_models"};
+                " models are loaded, all pinned, and there may be no more; unload one (mlx stop), "
+                "or raise max_loaded_models"};
   }
   const std::string needs =
       model + " needs " + size_text(wanted) + " of memory (weights " + size_text(memory.weights) +
@@ -21,12 +21,10 @@ Error cannot_load(const std::string& name, const MemoryEstimate& memory, const M
     return {ErrorCode::kOutOfMemory, needs + ", more than the limit of " + size_text(limits.bytes) +
                                          " for all models; " + smaller};
   }
-  return {ErrorCode::kOutOfMemory,
-          needs + ", and of the limit of " + size_text(limits.bytes) + " only " +
-              size_text(wanted - eviction.missing) +
-              " are free or held by idle models; try again when others have answered, unload "
-              "one (mlx stop), " +
-              smaller};
+  return {ErrorCode::kOutOfMemory, needs + ", and of the limit of " + size_text(limits.bytes) +
+                                       " only " + size_text(wanted - eviction.missing) +
+                                       " are not held by pinned models; unload one (mlx stop), " +
+                                       smaller};
 }
 
 Error cannot_add_adapter(const std::string& adapter, int64_t bytes, const MemoryLimits& limits,

@@ -4,6 +4,7 @@
 #include <future>
 
 #include "core/runtime/kv/kv_plan.h"
+#include "daemon/scheduler/file_stamp.h"
 #include "daemon/scheduler/model_manager_impl.h"
 
 namespace mlxr {
@@ -77,21 +78,23 @@ std::vector<ModelEntry> ModelManager::list() const {
 ModelEntry ModelManager::find(const std::string& name) const { return find_model(list(), name); }
 
 ServedPtr ModelManager::acquire_loaded(const ModelEntry& entry) {
+  const std::string stamp = file_stamp(entry.path);
   const std::lock_guard lock(impl_->mutex);
   if (impl_->draining) throw shutting_down();
   const auto found = impl_->table.find(entry.name);
   const bool there = found != impl_->table.end() && found->second->model &&
-                     found->second->entry.path == entry.path;
+                     impl_->is_current(*found->second, entry, stamp);
   return there ? impl_->lease(found->second) : nullptr;
 }
 
 ModelManager::WaitId ModelManager::acquire(const ModelEntry& entry,
                                            std::optional<milliseconds> timeout, Heard heard) {
   Impl& self = *impl_;
+  const std::string stamp = file_stamp(entry.path);
   std::unique_lock lock(self.mutex);
   if (self.draining) throw shutting_down();
   auto found = self.table.find(entry.name);
-  if (found != self.table.end() && found->second->entry.path != entry.path) {
+  if (found != self.table.end() && !self.is_current(*found->second, entry, stamp)) {
     self.take_out(found->second, UnloadReason::kReplaced);
     found = self.table.end();
   }
@@ -134,6 +137,7 @@ void ModelManager::give_up(WaitId id) {
       break;
     }
   }
+  impl_->changed.notify_all();  // a load that waits for room may do so for nobody now
   news.tell();
 }
 
@@ -193,14 +197,14 @@ MemoryStats ModelManager::memory() const {
 }
 
 std::string ModelManager::find_in_memory(const std::string& name) const {
+  std::vector<ModelEntry> entries;
   {
     const std::lock_guard lock(impl_->mutex);
-    for (const std::string& one : {name, untagged(name)}) {
-      const auto is_it = [&](const auto& slot) { return slot->entry.name == one; };
-      if (impl_->table.contains(one) || std::ranges::any_of(impl_->outside, is_it)) return one;
-    }
+    for (const auto& [key, slot] : impl_->table) entries.push_back(slot->entry);
+    for (const Impl::SlotPtr& slot : impl_->outside) entries.push_back(slot->entry);
   }
-  return find(name).name;
+  const ModelEntry* found = look_up(entries, name);
+  return found != nullptr ? found->name : find(name).name;
 }
 
 bool ModelManager::unload(const std::string& name) {
@@ -282,6 +286,7 @@ void ModelManager::drain(milliseconds timeout) {
     for (const Impl::SlotPtr& slot : impl_->ready_ones()) models.push_back(slot->model);
     news = impl_->nobody_waits(shutting_down());
   }
+  impl_->changed.notify_all();
   for (LoadNews& one : news) one.tell();
   const auto deadline = Clock::now() + timeout;
   for (const ServedPtr& model : models) {

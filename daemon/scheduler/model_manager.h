@@ -1,7 +1,8 @@
 // Which models this daemon can serve, and which are loaded: within a limit of memory, the least
-// recently used one leaves when another needs its place. Names come from: --model paths, the
-// configured model folders and the built-in default; a path given as a name is served too when it
-// was configured (HTTP clients cannot make the daemon open arbitrary paths).
+// recently used one leaves when another needs its place; where all are in use, when it has
+// answered. Names come from: --model paths, the configured model folders and the built-in default;
+// a path given as a name is served too when it was configured (HTTP clients cannot make the daemon
+// open arbitrary paths).
 #pragma once
 
 #include <array>
@@ -85,8 +86,8 @@ class ModelManager {
   // The model where it is in memory, else null.
   std::shared_ptr<ServedModel> acquire_loaded(const ModelEntry& entry);
   // The model, or why there is none: heard once, from this call or on another thread, which must
-  // not be blocked. Requests for one model share its load; models load side by side. `timeout`: of
-  // the request that waits.
+  // not be blocked. Requests for one model share its load; models load side by side; one whose
+  // files were written or replaced is loaded anew. `timeout`: of the request that waits.
   using Heard = std::function<void(std::shared_ptr<ServedModel> model, std::exception_ptr failure)>;
   using WaitId = uint64_t;
   WaitId acquire(const ModelEntry& entry, std::optional<std::chrono::milliseconds> timeout,

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/system_memory.h"
+#include "daemon/scheduler/file_stamp.h"
 #include "daemon/scheduler/load_refusal.h"
 
 namespace mlxr {
@@ -40,6 +41,12 @@ std::vector<ModelManager::Impl::SlotPtr> ModelManager::Impl::ready_ones() const 
   all.insert(all.end(), outside.begin(), outside.end());
   std::erase_if(all, [](const SlotPtr& slot) { return !slot->model; });
   return all;
+}
+
+// What is still being loaded is as new as can be.
+bool ModelManager::Impl::is_current(const Slot& slot, const ModelEntry& entry,
+                                    const std::string& stamp) const {
+  return slot.entry.path == entry.path && (!slot.model || slot.stamp == stamp);
 }
 
 ServedPtr ModelManager::Impl::lease(const SlotPtr& slot) {
@@ -93,6 +100,7 @@ void ModelManager::Impl::expire() {
       for (LoadNews& late : slot->waiters.take_late(now())) news.push_back(std::move(late));
     }
   }
+  if (!news.empty()) changed.notify_all();  // as give_up()
   for (LoadNews& one : news) one.tell();
 }
 
@@ -137,7 +145,7 @@ void ModelManager::Impl::run_clock() {
       if (slot->forgotten) remove_blocks(slot->entry.name);
       lock.lock();
       --destroying;
-      counted.reserved -= slot->memory.total();
+      let_go(*slot);
       changed.notify_all();
       continue;
     }
@@ -163,36 +171,104 @@ void ModelManager::Impl::wait_for_leaving(std::unique_lock<std::mutex>& lock) {
   }
 }
 
-// Takes what idle models must give up for it. Throws what `refusal` says, and changes nothing then.
-void ModelManager::Impl::reserve(int64_t wanted, const MemoryLimits& limits,
-                                 const Refusal& refusal) {
-  std::vector<SlotPtr> others;
-  std::vector<Resident> residents;
-  for (const auto& [name, other] : table) {
-    if (!other->placed) continue;  // what is to be loaded, and what comes after it
-    others.push_back(other);
-    const bool idle = other->model && other->users == 0;
-    residents.push_back({other->memory.total(), other->last_use, idle && !other->pinned});
-  }
-  const Eviction eviction = choose_eviction(residents, counted.reserved, wanted, limits);
-  if (!eviction.fits) throw refusal(eviction);
-  const bool for_memory = limits.bytes > 0 && counted.reserved + wanted > limits.bytes;
-  for (const size_t i : eviction.leave) {
-    take_out(others[i], for_memory ? UnloadReason::kMemory : UnloadReason::kCount);
-  }
-  counted.reserved += wanted;
+void ModelManager::Impl::hold(Slot& slot) {
+  slot.holds = true;
+  ++holders;
+  counted.reserved += slot.memory.total();
 }
 
-// Reserves the slot's memory and returns when it is free. A load that is refused changes nothing.
-void ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, Slot& slot) {
+void ModelManager::Impl::let_go(Slot& slot) {
+  if (!std::exchange(slot.holds, false)) return;
+  --holders;
+  counted.reserved -= slot.memory.total();
+}
+
+// Whose memory is taken when everyone has left who is to leave: what comes after it is not here.
+std::vector<ModelManager::Impl::SlotPtr> ModelManager::Impl::placed_ones() const {
+  std::vector<SlotPtr> all;
+  for (const auto& [name, slot] : table) {
+    if (slot->placed) all.push_back(slot);
+  }
+  for (const SlotPtr& slot : pending) {
+    if (slot->placed && !slot->in_table) all.push_back(slot);
+  }
+  return all;
+}
+
+// Idle models before those in use.
+ModelManager::Impl::Victims ModelManager::Impl::choose(int64_t wanted, const MemoryLimits& limits,
+                                                       Leavers leavers) const {
+  const std::vector<SlotPtr> others = placed_ones();
+  std::vector<Resident> residents;
+  int64_t taken = 0;
+  for (const SlotPtr& other : others) {
+    const bool idle = other->model && other->users == 0;
+    const bool in_time = leavers == Leavers::kAll || (leavers == Leavers::kReady && other->model);
+    residents.push_back({.bytes = other->memory.total(),
+                         .last_use = idle ? other->last_use : now(),
+                         .may_leave = !other->pinned && (idle || in_time)});
+    taken += residents.back().bytes;
+  }
+  const bool for_memory = limits.bytes > 0 && taken + wanted > limits.bytes;
+  Victims victims{choose_eviction(residents, taken, wanted, limits),
+                  for_memory ? UnloadReason::kMemory : UnloadReason::kCount,
+                  {}};
+  for (const size_t i : victims.eviction.leave) victims.slots.push_back(others[i]);
+  return victims;
+}
+
+void ModelManager::Impl::take_out(const Victims& victims) {
+  for (const SlotPtr& slot : victims.slots) take_out(slot, victims.reason);
+}
+
+// Nobody is told: nobody waits.
+void ModelManager::Impl::abandon(const SlotPtr& slot) {
+  if (slot->in_table) table.erase(slot->entry.name);
+  slot->in_table = slot->placed = false;
+  settled(slot);
+}
+
+// Who must leave for it, leaves when it has answered; what asks for it then, queues behind this
+// one, so that two models with room for one are served in turn. A load that is refused changes
+// nothing. False: nobody waits for it any more.
+bool ModelManager::Impl::find_place(std::unique_lock<std::mutex>& lock, const SlotPtr& slot) {
+  const int64_t wanted = slot->memory.total();
+  while (!nobody_wants(*slot)) {
+    for (const Leavers leavers : {Leavers::kIdle, Leavers::kReady}) {
+      const Victims victims = choose(wanted, limits(), leavers);
+      if (!victims.eviction.fits) continue;
+      slot->placed = true;
+      take_out(victims);
+      return true;
+    }
+    const Victims all = choose(wanted, limits(), Leavers::kAll);
+    if (!all.eviction.fits) {
+      ++counted.refused_loads;
+      throw cannot_load(slot->entry.name, slot->memory, limits(), all.eviction);
+    }
+    changed.wait(lock);
+  }
+  return false;
+}
+
+// Returns when the slot's memory is free, and taken by it. False: nobody waits for it any more.
+bool ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, const SlotPtr& slot) {
+  const MemoryLimits most = limits();
+  const auto fits = [&] {
+    return (most.bytes == 0 || counted.reserved + slot->memory.total() <= most.bytes) &&
+           (most.models == 0 || holders < most.models);
+  };
+  if (find_place(lock, slot)) {
+    if (!fits()) spdlog::info("model=\"{}\" waits for others to leave", slot->entry.name);
+    changed.wait(lock, [&] { return fits() || nobody_wants(*slot); });
+  }
+  if (nobody_wants(*slot)) {
+    abandon(slot);
+    return false;
+  }
+  hold(*slot);
   wait_for_leaving(lock);
-  const MemoryLimits limits{options.memory_bytes, options.max_loaded_models};
-  reserve(slot.memory.total(), limits, [&](const Eviction& eviction) {
-    ++counted.refused_loads;
-    return cannot_load(slot.entry.name, slot.memory, limits, eviction);
-  });
-  slot.placed = true;
-  wait_for_leaving(lock);
+  return true;
 }
 
 ModelManager::Impl::SlotPtr ModelManager::Impl::reserve_adapter(const ServedModel& model,
@@ -204,11 +280,14 @@ ModelManager::Impl::SlotPtr ModelManager::Impl::reserve_adapter(const ServedMode
   const auto slot =
       std::ranges::find_if(ready, [&](const SlotPtr& one) { return one->model.get() == &model; });
   if (slot == ready.end()) throw Error(ErrorCode::kUnavailable, "the model was unloaded");
-  const MemoryLimits limits{options.memory_bytes, 0};
-  reserve(bytes, limits, [&](const Eviction& eviction) {
-    return cannot_add_adapter(name, bytes, limits, eviction);
-  });
+  const MemoryLimits most{options.memory_bytes, 0};
+  int64_t outside_in_use = 0;  // unlike a load, this waits for nobody's answers
+  for (const SlotPtr& one : outside) outside_in_use += one->users > 0 ? one->memory.total() : 0;
+  const Victims victims = choose(bytes + outside_in_use, most, Leavers::kIdle);
+  if (!victims.eviction.fits) throw cannot_add_adapter(name, bytes, most, victims.eviction);
+  take_out(victims);
   (*slot)->memory.adapters += bytes;
+  counted.reserved += bytes;
   try {
     wait_for_leaving(lock);
   } catch (...) {
@@ -255,7 +334,8 @@ LoadNews ModelManager::Impl::failed(const SlotPtr& slot, std::exception_ptr fail
   const std::lock_guard lock(mutex);
   if (slot->in_table) table.erase(slot->entry.name);  // the next request tries again
   slot->in_table = false;
-  if (std::exchange(slot->placed, false)) counted.reserved -= slot->memory.total();
+  slot->placed = false;
+  let_go(*slot);
   ++counted.failed_loads;
   return {settled(slot), std::move(failure), {}};
 }
@@ -263,13 +343,14 @@ LoadNews ModelManager::Impl::failed(const SlotPtr& slot, std::exception_ptr fail
 void ModelManager::Impl::load(const SlotPtr& slot) {
   LoadNews news;
   try {
+    slot->stamp = file_stamp(slot->entry.path);
     const ModelSettings s = settings ? settings(slot->entry.name) : ModelSettings();
     const auto opened = loader->open(slot->entry, s);
     {
       std::unique_lock lock(mutex);
       slot->memory = opened->estimate();
       slot->pinned = s.pin.value_or(false);
-      make_room(lock, *slot);
+      if (!make_room(lock, slot)) return;
     }
     ServedPtr model = opened->load();
     const LoadedModelInfo info = model->info();
@@ -290,9 +371,7 @@ void ModelManager::Impl::run_loads() {
     const SlotPtr slot = queued.front();
     queued.erase(queued.begin());
     if (slot->waiters.empty()) {  // all gave up before it began
-      if (slot->in_table) table.erase(slot->entry.name);
-      slot->in_table = false;
-      settled(slot);
+      abandon(slot);
       continue;
     }
     ++counted.loading;

@@ -18,20 +18,23 @@
 namespace mlxr {
 
 // A model on its way into memory, in it, or on its way out:
-//   queued -> loading -> ready -> leaving -> gone
-// A slot in the table is one of the first three. One that was taken out of it is loaded to the end
-// for those who wait, and leaves when nobody uses it any more. `reserved` is the sum of `memory` of
-// all slots that are not gone. Everything here is guarded by Impl::mutex, but for calls of a model.
+//   queued -> placed -> loading -> ready -> leaving -> gone
+// A slot in the table is one of the first four. One that was taken out of it is loaded to the end
+// for those who wait, and leaves when nobody uses it any more. A placed one has its place, and
+// waits for those who leave it to be gone; from then on it holds its memory: `reserved` is the sum
+// of those who do. Everything here is guarded by Impl::mutex, but for calls of a model.
 struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   using ServedPtr = std::shared_ptr<ServedModel>;
   using milliseconds = std::chrono::milliseconds;
   struct Slot {
     explicit Slot(const ModelEntry& its_entry) : entry(its_entry), waiters(its_entry.name) {}
     ModelEntry entry;
+    std::string stamp;  // of its files (file_stamp.h), before they were opened
     bool in_table = true;
     bool forgotten = false;  // its KV blocks on disk go with it
     bool pinned = false;
-    bool placed = false;  // its memory is reserved
+    bool placed = false;  // in the table: others leave, or left, so that it fits
+    bool holds = false;   // its memory, until it is gone
     ServedPtr model;      // when it is ready
     MemoryEstimate memory;
     std::map<std::string, int64_t> added;  // adapters that were added to it: their part of `memory`
@@ -41,6 +44,9 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
     LoadWaiters waiters;
   };
   using SlotPtr = std::shared_ptr<Slot>;
+  // Who may be asked to leave: idle models; those in use, too, when they have answered; all but
+  // pinned ones, when they have come and answered.
+  enum class Leavers { kIdle, kReady, kAll };
   // Who holds what acquire() gave.
   struct Lease {
     Lease(std::shared_ptr<Impl> of, SlotPtr used) : impl(std::move(of)), slot(std::move(used)) {}
@@ -68,6 +74,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   std::vector<SlotPtr> outside;  // ready, but not in the table any more; until they are destroyed
   std::vector<SlotPtr> leaving;  // of those: nobody uses them, to be destroyed
   int destroying = 0;
+  int32_t holders = 0;  // slots that hold their memory
   WaitId next_id = 1;
   std::map<std::string, SchedulerStats> past;  // what models that are gone have counted, by name
   MemoryStats counted;  // `reserved`, `loading` and what is counted; the rest is filled in memory()
@@ -78,13 +85,26 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
 
   // With the lock held.
   std::vector<SlotPtr> ready_ones() const;  // those of the table first
+  bool is_current(const Slot& slot, const ModelEntry& entry, const std::string& stamp) const;
   ServedPtr lease(const SlotPtr& slot);
   void take_out(SlotPtr slot, UnloadReason reason);  // a copy: the table's own goes
   std::optional<Clock::time_point> expiry(const Slot& slot) const;
   std::optional<Clock::time_point> next_event() const;
-  using Refusal = std::function<Error(const Eviction&)>;
-  void reserve(int64_t wanted, const MemoryLimits& limits, const Refusal& refusal);
-  void make_room(std::unique_lock<std::mutex>& lock, Slot& slot);
+  MemoryLimits limits() const { return {options.memory_bytes, options.max_loaded_models}; }
+  std::vector<SlotPtr> placed_ones() const;
+  struct Victims {
+    Eviction eviction;
+    UnloadReason reason;
+    std::vector<SlotPtr> slots;
+  };
+  Victims choose(int64_t wanted, const MemoryLimits& limits, Leavers leavers) const;
+  void take_out(const Victims& victims);
+  void hold(Slot& slot);
+  void let_go(Slot& slot);
+  bool nobody_wants(const Slot& slot) const { return stopping || slot.waiters.empty(); }
+  bool make_room(std::unique_lock<std::mutex>& lock, const SlotPtr& slot);
+  bool find_place(std::unique_lock<std::mutex>& lock, const SlotPtr& slot);
+  void abandon(const SlotPtr& slot);
   void wait_for_leaving(std::unique_lock<std::mutex>& lock);
 
   std::vector<LoadNews> nobody_waits(const Error& failure);

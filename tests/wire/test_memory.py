@@ -74,8 +74,14 @@ def test_the_model_used_longest_ago_makes_room(start, sizes):
         assert total(client, "mlxr_model_unloads_total", reason="memory") == 2
 
 
-def test_a_model_with_work_stays_and_the_load_is_refused(start, sizes):
+def test_a_load_waits_for_a_model_with_work(start, sizes):
     daemon = start(*PLAIN, "--threads", "1", "--memory-bytes", sum(sizes.values()) - 1)
+    answers = {}
+
+    def ask_for(name):
+        with daemon.client() as client:
+            answers[name] = ask(client, name)
+
     with daemon.client() as client:
         alone = ask(client, DEMO, ignore_eos=True, max_tokens=300).json()["choices"][0]["text"]
         with client.stream(
@@ -83,21 +89,38 @@ def test_a_model_with_work_stays_and_the_load_is_refused(start, sizes):
         ) as answer:
             events = events_of(answer)
             text = next(events)["choices"][0]["text"]
-            with daemon.client() as other:
-                refused = ask(other, DRAFT)
-                assert total(other, "mlxr_model_load_refusals_total") == 1
-            assert refused.status_code == 503
-            assert int(refused.headers["retry-after"]) >= 1
-            error = refused.json()["error"]
-            assert error["code"] == "out_of_memory"
-            assert DRAFT in error["message"]
-            assert "memory_bytes" in error["message"]
-            assert loaded(daemon) == [DEMO]
+            waiting = threading.Thread(target=ask_for, args=(DRAFT,))
+            waiting.start()
+            daemon.wait_for_log("waits for others to leave", seconds=20)
+            assert not answers
+            assert [m["leaving"] for m in daemon.ps()] == [True]
+            behind = threading.Thread(target=ask_for, args=(DEMO,))
+            behind.start()
             while len(text) < len(alone):
                 text += next(events)["choices"][0]["text"]
+            assert not answers
         assert text.startswith(alone)
-        daemon.wait_until_quiet()
-        assert ask(client, DRAFT).status_code == 200  # now it may leave
+        waiting.join(60)
+        behind.join(60)
+        assert answers[DRAFT].status_code == answers[DEMO].status_code == 200
+        assert loaded(daemon) == [DEMO]
+        assert total(client, "mlxr_model_load_refusals_total") == 0
+
+
+def test_a_request_that_waits_for_memory_can_be_given_up(start, sizes):
+    daemon = start(*PLAIN, "--threads", "1", "--memory-bytes", sum(sizes.values()) - 1)
+    with daemon.client() as client, daemon.client() as other:
+        with client.stream(
+            "POST", "/v1/completions", json=endless(model=DEMO, stream=True, n=4)
+        ) as answer:
+            events = events_of(answer)  # held: dropping it would close the connection
+            next(events)
+            late = ask(other, DRAFT, timeout=0.3)
+            assert late.status_code == 504
+            assert "0.3" in late.text or "300 ms" in late.text
+            send(daemon, {"model": DRAFT, "prompt": "a"}).close()
+        assert ask(other, DEMO).status_code == 200
+        assert total(other, "mlxr_model_loads_total") in (1, 2)
 
 
 def test_what_never_fits_is_refused_in_each_apis_shape(start, sizes):

@@ -322,3 +322,18 @@ def test_a_model_that_leaves_is_seen_and_counted_to_its_end(start):
         assert daemon.ps() == []
         assert counter(other, tokens, model) == 3607
         assert counter(other, "mlxr_kv_bytes", model) is None
+
+
+def test_a_model_whose_file_is_replaced_is_loaded_anew(start, tmp_path):
+    folder = tmp_path / "models" / "mine"
+    shutil.copytree(MODELS / "mlxr-demo-draft", folder)
+    daemon = start("--model-folders", folder.parent, "--kv-disk", "false")
+    with daemon.client() as client:
+        ask = endless(model="mine", max_tokens=20)
+        small = client.post("/v1/completions", json=ask).json()["choices"][0]["text"]
+        shutil.copytree(MODELS / "mlxr-demo", tmp_path / "new")
+        shutil.rmtree(folder)
+        (tmp_path / "new").rename(folder)
+        large = client.post("/v1/completions", json=ask).json()["choices"][0]["text"]
+        assert large != small
+        assert [m["leaving"] for m in daemon.ps()] == [False]
