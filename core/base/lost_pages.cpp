@@ -50,16 +50,18 @@ void WatchedPages::on_bus_error(int number, void* address) {
   const auto at = reinterpret_cast<uintptr_t>(address);
   for (Range& range : ranges_) {
     const uintptr_t begin = range.begin, end = range.end;
-    if (begin <= kTaken || at < begin || at >= end) continue;
+    const bool same = range.begin == begin;  // else the slot went to another mapping meanwhile
+    if (begin <= kTaken || !same || at < begin || at >= end) continue;
     const uintptr_t page = at - at % static_cast<uintptr_t>(::getpagesize());
+    range.lost = true;  // before anyone can read a zero
     void* zeros = ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
                          MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (zeros == MAP_FAILED) break;
-    range.lost = true;
     errno = kept;
     return;
   }
-  ::signal(number, SIG_DFL);  // none of ours: the instruction runs again, and ends the process
+  ::signal(number, SIG_DFL);  // none of ours: it ends the process, once this handler returns
+  ::raise(number);
 }
 
 void survive_lost_pages() {

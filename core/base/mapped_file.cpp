@@ -44,7 +44,7 @@ void MappedFile::release_pages() const {
 }
 
 void MappedFile::check_intact() const {
-  if (!watched_->lost()) return;
+  if (!lost()) return;
   throw Error(ErrorCode::kCorruptFile,
               path_.string() +
                   " became shorter or unreadable while it was in use; put it back, or download it "

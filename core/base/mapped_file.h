@@ -30,8 +30,10 @@ class MappedFile {
   // long as it likes, and they come again when touched.
   void release_pages() const;
 
-  // Throws Error{kCorruptFile} when a page could not be read since it was mapped, where the program
-  // survives that (lost_pages.h): what was read of this file may be zeros.
+  // True when a page could not be read since it was mapped, where the program survives that
+  // (lost_pages.h): what was read of this file may be zeros.
+  bool lost() const { return watched_->lost(); }
+  // Throws Error{kCorruptFile} then.
   void check_intact() const;
 
  private:

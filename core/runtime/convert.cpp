@@ -150,6 +150,7 @@ class Converter {
         info(format).quantize(row.data(), out.data() + r * stride, rows.columns());
       }
     });
+    for (const auto& file : model_.source->files()) file->check_intact();
   }
 
   const OpenedModel& model_;

@@ -12,6 +12,7 @@ struct ModelEntry {
   std::string name;
   std::filesystem::path path;
   bool is_default = false;  // served when a request names no model
+  std::string stamp = {};   // file_stamp() of its files, where somebody has looked
 };
 
 // The name that a path is served under: its base name, without ".gguf".

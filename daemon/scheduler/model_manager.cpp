@@ -75,26 +75,28 @@ std::vector<ModelEntry> ModelManager::list() const {
   return list_models(sources);
 }
 
-ModelEntry ModelManager::find(const std::string& name) const { return find_model(list(), name); }
+ModelEntry ModelManager::find(const std::string& name) const {
+  ModelEntry entry = find_model(list(), name);
+  entry.stamp = file_stamp(entry.path);
+  return entry;
+}
 
 ServedPtr ModelManager::acquire_loaded(const ModelEntry& entry) {
-  const std::string stamp = file_stamp(entry.path);
   const std::lock_guard lock(impl_->mutex);
   if (impl_->draining) throw shutting_down();
   const auto found = impl_->table.find(entry.name);
   const bool there = found != impl_->table.end() && found->second->model &&
-                     impl_->is_current(*found->second, entry, stamp);
+                     impl_->is_current(*found->second, entry);
   return there ? impl_->lease(found->second) : nullptr;
 }
 
 ModelManager::WaitId ModelManager::acquire(const ModelEntry& entry,
                                            std::optional<milliseconds> timeout, Heard heard) {
   Impl& self = *impl_;
-  const std::string stamp = file_stamp(entry.path);
   std::unique_lock lock(self.mutex);
   if (self.draining) throw shutting_down();
   auto found = self.table.find(entry.name);
-  if (found != self.table.end() && !self.is_current(*found->second, entry, stamp)) {
+  if (found != self.table.end() && !self.is_current(*found->second, entry)) {
     self.take_out(found->second, UnloadReason::kReplaced);
     found = self.table.end();
   }

@@ -76,7 +76,8 @@ class ModelManager {
 
   // Every servable model, sorted by name; folders are scanned anew at each call.
   std::vector<ModelEntry> list() const;
-  // Throws Error{kNotFound} with the nearest names. An empty name is the default model.
+  // Throws Error{kNotFound} with the nearest names. An empty name is the default model. Looks at
+  // its files, which may take a while.
   ModelEntry find(const std::string& name) const;
 
   // Tokens that a sequence of this model may hold here, loaded or not: what the model was trained

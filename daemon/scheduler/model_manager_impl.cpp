@@ -43,10 +43,12 @@ std::vector<ModelManager::Impl::SlotPtr> ModelManager::Impl::ready_ones() const 
   return all;
 }
 
-// What is still being loaded is as new as can be.
-bool ModelManager::Impl::is_current(const Slot& slot, const ModelEntry& entry,
-                                    const std::string& stamp) const {
-  return slot.entry.path == entry.path && (!slot.model || slot.stamp == stamp);
+// What is still being loaded is as new as can be, and of files that are gone for now there is
+// nothing newer.
+bool ModelManager::Impl::is_current(const Slot& slot, const ModelEntry& asked) const {
+  if (slot.entry.path != asked.path || !slot.model) return slot.entry.path == asked.path;
+  const bool lost = std::ranges::any_of(slot.model->model().files, &MappedFile::lost);
+  return !lost && (asked.stamp.empty() || slot.entry.stamp == asked.stamp);
 }
 
 ServedPtr ModelManager::Impl::lease(const SlotPtr& slot) {
@@ -125,6 +127,11 @@ void ModelManager::Impl::remove_blocks(const std::string& name) const {
   }
 }
 
+// Of one that no container has any more: nobody else reads or writes it.
+void ModelManager::Impl::remove_if_forgotten(const Slot& slot) const {
+  if (slot.forgotten) remove_blocks(slot.entry.name);
+}
+
 // Destroys what leaves, and looks at the clock in time.
 void ModelManager::Impl::run_clock() {
   std::unique_lock lock(mutex);
@@ -142,7 +149,7 @@ void ModelManager::Impl::run_clock() {
       lock.unlock();
       model.reset();
       return_freed_memory();
-      if (slot->forgotten) remove_blocks(slot->entry.name);
+      remove_if_forgotten(*slot);
       lock.lock();
       --destroying;
       let_go(*slot);
@@ -206,7 +213,7 @@ ModelManager::Impl::Victims ModelManager::Impl::choose(int64_t wanted, const Mem
     const bool in_time = leavers == Leavers::kAll || (leavers == Leavers::kReady && other->model);
     residents.push_back({.bytes = other->memory.total(),
                          .last_use = idle ? other->last_use : now(),
-                         .may_leave = !other->pinned && (idle || in_time)});
+                         .may_leave = !(other->pinned && other->in_table) && (idle || in_time)});
     taken += residents.back().bytes;
   }
   const bool for_memory = limits.bytes > 0 && taken + wanted > limits.bytes;
@@ -221,34 +228,60 @@ void ModelManager::Impl::take_out(const Victims& victims) {
   for (const SlotPtr& slot : victims.slots) take_out(slot, victims.reason);
 }
 
-// Nobody is told: nobody waits.
+// A load that nobody waits for any more, so that nobody is told. Who was to leave for it and still
+// answers stays, where there is room.
 void ModelManager::Impl::abandon(const SlotPtr& slot) {
   if (slot->in_table) table.erase(slot->entry.name);
   slot->in_table = slot->placed = false;
+  for (const SlotPtr& one : std::exchange(slot->leave_for_it, {})) bring_back(one);
   settled(slot);
+}
+
+void ModelManager::Impl::bring_back(const SlotPtr& slot) {
+  if (slot->users == 0 || slot->forgotten || table.contains(slot->entry.name)) return;
+  const Victims others = choose(slot->memory.total(), limits(), Leavers::kIdle);
+  if (!others.eviction.fits || !others.slots.empty()) return;
+  std::erase(outside, slot);
+  slot->in_table = true;
+  table.emplace(slot->entry.name, slot);
+}
+
+// Free room is anybody's; others leave for who came first, or a large model would never see so much
+// of it at once.
+bool ModelManager::Impl::take_place(const SlotPtr& slot) {
+  for (const Leavers leavers : {Leavers::kIdle, Leavers::kReady}) {
+    Victims victims = choose(slot->memory.total(), limits(), leavers);
+    if (!victims.eviction.fits) continue;
+    if (!victims.slots.empty() && seeking.front() != slot) return false;
+    slot->placed = true;
+    take_out(victims);
+    slot->leave_for_it = std::move(victims.slots);
+    return true;
+  }
+  return false;
 }
 
 // Who must leave for it, leaves when it has answered; what asks for it then, queues behind this
 // one, so that two models with room for one are served in turn. A load that is refused changes
 // nothing. False: nobody waits for it any more.
 bool ModelManager::Impl::find_place(std::unique_lock<std::mutex>& lock, const SlotPtr& slot) {
-  const int64_t wanted = slot->memory.total();
-  while (!nobody_wants(*slot)) {
-    for (const Leavers leavers : {Leavers::kIdle, Leavers::kReady}) {
-      const Victims victims = choose(wanted, limits(), leavers);
-      if (!victims.eviction.fits) continue;
-      slot->placed = true;
-      take_out(victims);
-      return true;
-    }
-    const Victims all = choose(wanted, limits(), Leavers::kAll);
-    if (!all.eviction.fits) {
-      ++counted.refused_loads;
-      throw cannot_load(slot->entry.name, slot->memory, limits(), all.eviction);
-    }
-    changed.wait(lock);
+  seeking.push_back(slot);
+  bool found = false, refused = false;
+  Eviction eviction;
+  while (!found && !refused && !nobody_wants(*slot)) {
+    found = take_place(slot);
+    if (found) break;
+    eviction = choose(slot->memory.total(), limits(), Leavers::kAll).eviction;
+    refused = !eviction.fits;
+    if (!refused) changed.wait(lock);
   }
-  return false;
+  std::erase(seeking, slot);
+  changed.notify_all();
+  if (refused) {
+    ++counted.refused_loads;
+    throw cannot_load(slot->entry.name, slot->memory, limits(), eviction);
+  }
+  return found;
 }
 
 // Returns when the slot's memory is free, and taken by it. False: nobody waits for it any more.
@@ -267,6 +300,7 @@ bool ModelManager::Impl::make_room(std::unique_lock<std::mutex>& lock, const Slo
     return false;
   }
   hold(*slot);
+  slot->leave_for_it.clear();
   wait_for_leaving(lock);
   return true;
 }
@@ -343,14 +377,17 @@ LoadNews ModelManager::Impl::failed(const SlotPtr& slot, std::exception_ptr fail
 void ModelManager::Impl::load(const SlotPtr& slot) {
   LoadNews news;
   try {
-    slot->stamp = file_stamp(slot->entry.path);
+    slot->entry.stamp = file_stamp(slot->entry.path);
     const ModelSettings s = settings ? settings(slot->entry.name) : ModelSettings();
     const auto opened = loader->open(slot->entry, s);
     {
       std::unique_lock lock(mutex);
       slot->memory = opened->estimate();
       slot->pinned = s.pin.value_or(false);
-      if (!make_room(lock, slot)) return;
+      if (!make_room(lock, slot)) {
+        lock.unlock();
+        return remove_if_forgotten(*slot);
+      }
     }
     ServedPtr model = opened->load();
     const LoadedModelInfo info = model->info();
@@ -359,6 +396,7 @@ void ModelManager::Impl::load(const SlotPtr& slot) {
     news = ready(slot, std::move(model));
   } catch (...) {
     news = failed(slot, std::current_exception());
+    remove_if_forgotten(*slot);
   }
   news.tell();
 }
@@ -372,6 +410,9 @@ void ModelManager::Impl::run_loads() {
     queued.erase(queued.begin());
     if (slot->waiters.empty()) {  // all gave up before it began
       abandon(slot);
+      lock.unlock();
+      remove_if_forgotten(*slot);
+      lock.lock();
       continue;
     }
     ++counted.loading;

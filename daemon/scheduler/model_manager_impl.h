@@ -29,13 +29,13 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   struct Slot {
     explicit Slot(const ModelEntry& its_entry) : entry(its_entry), waiters(its_entry.name) {}
     ModelEntry entry;
-    std::string stamp;  // of its files (file_stamp.h), before they were opened
     bool in_table = true;
     bool forgotten = false;  // its KV blocks on disk go with it
     bool pinned = false;
     bool placed = false;  // in the table: others leave, or left, so that it fits
     bool holds = false;   // its memory, until it is gone
-    ServedPtr model;      // when it is ready
+    std::vector<std::shared_ptr<Slot>> leave_for_it;  // until it holds its memory
+    ServedPtr model;                                  // when it is ready
     MemoryEstimate memory;
     std::map<std::string, int64_t> added;  // adapters that were added to it: their part of `memory`
     int users = 0;                         // leases
@@ -71,6 +71,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   std::map<std::string, SlotPtr> table;
   std::vector<SlotPtr> pending;  // queued or loading, in the table or not: who waits is here
   std::vector<SlotPtr> queued;   // to be loaded
+  std::vector<SlotPtr> seeking;  // being loaded, and without a place; first come, first served
   std::vector<SlotPtr> outside;  // ready, but not in the table any more; until they are destroyed
   std::vector<SlotPtr> leaving;  // of those: nobody uses them, to be destroyed
   int destroying = 0;
@@ -85,7 +86,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
 
   // With the lock held.
   std::vector<SlotPtr> ready_ones() const;  // those of the table first
-  bool is_current(const Slot& slot, const ModelEntry& entry, const std::string& stamp) const;
+  bool is_current(const Slot& slot, const ModelEntry& asked) const;
   ServedPtr lease(const SlotPtr& slot);
   void take_out(SlotPtr slot, UnloadReason reason);  // a copy: the table's own goes
   std::optional<Clock::time_point> expiry(const Slot& slot) const;
@@ -104,7 +105,9 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   bool nobody_wants(const Slot& slot) const { return stopping || slot.waiters.empty(); }
   bool make_room(std::unique_lock<std::mutex>& lock, const SlotPtr& slot);
   bool find_place(std::unique_lock<std::mutex>& lock, const SlotPtr& slot);
+  bool take_place(const SlotPtr& slot);
   void abandon(const SlotPtr& slot);
+  void bring_back(const SlotPtr& slot);
   void wait_for_leaving(std::unique_lock<std::mutex>& lock);
 
   std::vector<LoadNews> nobody_waits(const Error& failure);
@@ -115,6 +118,7 @@ struct ModelManager::Impl : std::enable_shared_from_this<Impl> {
   SlotPtr reserve_adapter(const ServedModel& model, const std::string& name, int64_t bytes);
   void give_back_adapter(Slot& slot, int64_t bytes);  // with the lock held
   void remove_blocks(const std::string& name) const;
+  void remove_if_forgotten(const Slot& slot) const;
   void load(const SlotPtr& slot);
   LoadNews ready(const SlotPtr& slot, ServedPtr model);
   LoadNews failed(const SlotPtr& slot, std::exception_ptr failure);

@@ -220,7 +220,7 @@ def test_a_second_request_on_a_connection_that_drains_is_refused(start, reads):
         daemon.wait_for_log("shutting down")
         connection.sendall(request(max_tokens=5))
         if not reads:
-            time.sleep(1.5)
+            time.sleep(0.5)
         while data := connection.recv(65536):
             received += data
     first, _, second = received.partition(b"data: [DONE]")

@@ -325,7 +325,9 @@ std::shared_ptr<const Adapter> load_adapter(const fs::path& path, const Model& m
   const AdapterFile file = read_adapter(path, model.spec);
   Builder builder = builder_for(file, model.facts, model.spec);
   for (const AdapterPart& part : file.parts) builder.add(part);
-  return builder.build(threads);
+  auto adapter = builder.build(threads);
+  for (const auto& one : file.files) one->check_intact();
+  return adapter;
 }
 
 // Adapters come first, and end with a zero byte, so that no cache_salt reads as one.

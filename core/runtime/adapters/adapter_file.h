@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/base/mapped_file.h"
 #include "core/formats/weight_view.h"
 
 namespace mlxr {
@@ -20,6 +22,7 @@ struct AdapterFile {
   std::filesystem::path path;
   bool gguf = false;  // whose names and order of rows it has; else Hugging Face's
   std::vector<AdapterPart> parts;
+  std::vector<std::shared_ptr<const MappedFile>> files;  // where they lie
 };
 
 // A folder that PEFT wrote: adapter_config.json and adapter_model.safetensors.

@@ -62,7 +62,7 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path, const std::stri
                            std::string(gguf_type_name(tensor.type)) +
                            ", which this build does not read; convert the adapter to F16");
   }
-  AdapterFile out{.path = path, .gguf = true, .parts = {}};
+  AdapterFile out{.path = path, .gguf = true, .parts = {}, .files = {file->file()}};
   for (const WeightView& view : file->tensors()) {
     const auto module = [&](std::string_view ending) {
       return view.name.substr(0, view.name.size() - ending.size());

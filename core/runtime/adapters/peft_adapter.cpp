@@ -178,7 +178,7 @@ AdapterFile read_folder(const fs::path& folder) {
                                          : " is missing; download the adapter again"));
   }
   const Safetensors tensors = Safetensors::open_file(path);
-  AdapterFile out{.path = folder, .gguf = false, .parts = {}};
+  AdapterFile out{.path = folder, .gguf = false, .parts = {}, .files = tensors.files()};
   for (const auto& [name, tensor] : tensors.tensors()) {
     if (name.ends_with(kPeftA)) {
       out.parts.push_back(read_part(tensors, config, path, module_of(path, name, kPeftA)));

@@ -55,13 +55,12 @@ TEST_F(MappedFileTest, ReadsZerosOfWhatWasCutOffAndSaysSo) {
 
 TEST_F(MappedFileTest, IsWatchedAnewWhenItIsMappedAgain) {
   survive_lost_pages();
-  for (int i = 0; i < 5000; ++i) {  // more than are watched at a time
-    const auto file = open("file", 1);
-    if (i % 1000 != 999) continue;
-    std::filesystem::resize_file(file->path(), 0);
-    EXPECT_EQ(count(file->bytes(), '\0'), static_cast<int64_t>(kPage));
-    EXPECT_THROW(file->check_intact(), Error);
-  }
+  std::shared_ptr<const MappedFile> file = open("file", 1);
+  for (int i = 0; i < 5000; ++i) file = MappedFile::open(file->path());  // more than are watched
+  file->check_intact();
+  std::filesystem::resize_file(file->path(), 0);
+  EXPECT_EQ(count(file->bytes(), '\0'), static_cast<int64_t>(kPage));
+  EXPECT_THROW(file->check_intact(), Error);
 }
 
 TEST_F(MappedFileTest, OtherBusErrorsEndTheProcess) {
@@ -69,7 +68,6 @@ TEST_F(MappedFileTest, OtherBusErrorsEndTheProcess) {
   EXPECT_EXIT(
       {
         survive_lost_pages();
-        ::raise(SIGBUS);
         ::raise(SIGBUS);
       },
       ::testing::KilledBySignal(SIGBUS), "");

@@ -39,8 +39,8 @@ inline std::shared_ptr<const Model> fake_model(bool encoder = false) {
     model->spec.encoder = is_encoder;
     model->spec.token_types = is_encoder ? 2 : 0;
     model->spec.vocab = kVocab;
-    model->tokenizer = Tokenizer::from_json(
-        read_file(testing::source_dir() / "models/mlxr-demo/tokenizer.json");
+    model->tokenizer =
+        Tokenizer::from_json(read_file(testing::source_dir() / "models/mlxr-demo/tokenizer.json"));
     model->stop_tokens = {0, kStopToken};
     return model;
   };

@@ -73,7 +73,7 @@ TEST_F(ModelManagerTest, AForgottenModelLeavesNoBlocksOnDisk) {
     std::filesystem::create_directory(files(name));
     for (const char* file : {"index", "blocks"}) write_file_atomic(files(name) / file, "x");
   }
-  start({{"a", 30}, {"b", 30}});
+  start({{"a", 30}, {"b", 30}, {"d", 80}});
   auto used = manager_->acquire("a");
   manager_->forget("a");
   EXPECT_TRUE(std::filesystem::exists(files("a") / "index"));
@@ -84,6 +84,14 @@ TEST_F(ModelManagerTest, AForgottenModelLeavesNoBlocksOnDisk) {
   EXPECT_FALSE(std::filesystem::exists(files("b") / "index"));
   manager_->forget("c");  // was not loaded
   EXPECT_FALSE(std::filesystem::exists(files("c") / "index"));
+  std::filesystem::create_directory(files("d"));
+  write_file_atomic(files("d") / "index", "x");
+  used = manager_->acquire("a");
+  Waiting waiting;
+  const auto id = manager_->acquire(manager_->find("d"), {}, waiting.heard());
+  manager_->forget("d");  // while it waits for room
+  manager_->give_up(id);
+  wait_until([&] { return !std::filesystem::exists(files("d") / "index"); });
   manager_->forget("nobody");
 }
 
@@ -250,6 +258,18 @@ TEST_F(ModelManagerTest, AFileThatIsReplacedOrWrittenIsLoadedAnew) {
   manager_->acquire(manager_->find("a"), {}, anew.heard());
   EXPECT_EQ(unloads(UnloadReason::kReplaced), 1u);
   EXPECT_EQ(old->name(), "a");  // answers what it was asked
+}
+
+TEST_F(ModelManagerTest, AModelWhoseFileIsGoneStays) {
+  const testing::TempFolder folder;
+  const auto file = folder.path() / "a";
+  write_file_atomic(file, "one");
+  start({{"a", 60}});
+  paths_["a"] = file;
+  use("a");
+  std::filesystem::remove(file);
+  use("a");
+  EXPECT_EQ(loader_->begun("a"), 1);
 }
 
 TEST_F(ModelManagerTest, AFolderWithAFileThatWasWrittenIsLoadedAnew) {

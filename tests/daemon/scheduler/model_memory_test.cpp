@@ -130,12 +130,41 @@ TEST_F(ModelMemoryTest, WhoWaitsForAModelInUseCanGiveUpOrBeTooLate) {
   manager_->expire();
   EXPECT_EQ(late.error(), ErrorCode::kTimeout);
   wait_until([&] { return manager_->memory().loading == 0; });
+  EXPECT_EQ(loaded(), (Names{"a"}));  // need not leave any more
+  use("a");
+  EXPECT_EQ(loader_->begun("a"), 1);
   use("c");  // there is room beside a, which answers still
   EXPECT_EQ(loader_->begun("b"), 0);
   EXPECT_EQ(manager_->memory().reserved, 100);
   a.reset();
   use("b");
   EXPECT_LE(memory_.most(), 100);
+}
+
+// Small models, of which there is always one on its way, would keep a large one waiting for ever.
+TEST_F(ModelMemoryTest, OthersLeaveForWhoCameFirst) {
+  start({{"a", 50}, {"b", 50}, {"large", 100}, {"c", 50}});
+  loader_->hold("a");
+  Waiting first, large, small;
+  manager_->acquire(manager_->find("a"), {}, first.heard());
+  loader_->wait_for_load("a");
+  auto b = manager_->acquire("b");
+  manager_->acquire(manager_->find("large"), {}, large.heard());
+  wait_until([&] { return manager_->memory().loading == 2; });
+  std::this_thread::sleep_for(milliseconds(20));
+  manager_->acquire(manager_->find("c"), {}, small.heard());
+  wait_until([&] { return manager_->memory().loading == 3; });
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_EQ(loaded(), (Names{"b"}));  // is not asked to leave for c
+  loader_->let_go("a");
+  EXPECT_EQ(first.get()->name(), "a");
+  b.reset();
+  auto model = large.get();
+  EXPECT_EQ(model->name(), "large");
+  EXPECT_FALSE(small.has_heard());
+  model.reset();
+  EXPECT_EQ(small.get()->name(), "c");
+  EXPECT_EQ(memory_.most(), 100);
 }
 
 TEST_F(ModelMemoryTest, TheEndDoesNotWaitForRoom) {

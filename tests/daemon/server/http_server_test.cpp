@@ -96,6 +96,9 @@ class Client {
     char part[4096];
     while (true) {
       const ssize_t count = ::recv(socket_, part, sizeof part, 0);
+      if (count < 0 && errno == EINTR) {  // the process was stopped for a moment
+        continue;
+      }
       if (count < 0 && errno == ECONNRESET) {
         return all;
       }
