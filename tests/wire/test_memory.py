@@ -84,9 +84,8 @@ def test_a_load_waits_for_a_model_with_work(start, sizes):
 
     with daemon.client() as client:
         alone = ask(client, DEMO, ignore_eos=True, max_tokens=300).json()["choices"][0]["text"]
-        with client.stream(
-            "POST", "/v1/completions", json=endless(model=DEMO, prompt="Once upon", stream=True, n=4)
-        ) as answer:
+        body = endless(model=DEMO, prompt="Once upon", stream=True, n=4)
+        with client.stream("POST", "/v1/completions", json=body) as answer:
             events = (event for event in events_of(answer) if event["choices"][0]["index"] == 0)
             text = next(events)["choices"][0]["text"]
             waiting = threading.Thread(target=ask_for, args=(DRAFT,))
