@@ -13,6 +13,14 @@ if(MLXR_CCACHE OR CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 option(MLXR_PRECOMPILE "Precompile the headers that most files include" ${_pch})
 
+# mlxr_source_dir(TARGET): it has tests/source_dir.h, and knows the root of the repository by it.
+function(mlxr_source_dir target)
+  set(source ${CMAKE_SOURCE_DIR}/tests/source_dir.cpp)
+  target_sources(${target} PRIVATE ${source})
+  set_source_files_properties(${source} PROPERTIES
+                              COMPILE_DEFINITIONS MLXR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+endfunction()
+
 # mlxr_precompile(TARGET HEADER...): the standard's headers that most files include, and HEADER...
 function(mlxr_precompile target)
   if(MLXR_PRECOMPILE)
