@@ -105,7 +105,6 @@ class FileModel : public ModelLoader::Opened {
   const ModelEntry entry_;
   const ModelSettings settings_;
   const EngineOptions engine_;
-  const std::string stamp_;  // before it was opened
   OpenedModel model_;
   const SchedulerOptions scheduler_;
   const KvDiskSettings kv_disk_;
@@ -130,7 +129,6 @@ FileModel::FileModel(const Common& common, ModelEntry entry, ModelSettings setti
       entry_(std::move(entry)),
       settings_(std::move(settings)),
       engine_(engine_options(common.engine, settings_)),
-      stamp_(file_stamp(entry_.path)),
       model_(open_model(entry_.path)),
       scheduler_(without_answers(with_overrides(common.scheduler, settings_), model_.spec)),
       kv_disk_(without_answers(with_overrides(common.kv_disk, settings_), model_.spec)),
@@ -198,7 +196,7 @@ std::shared_ptr<ServedModel> FileModel::load() {
   adapters->chosen(std::nullopt);
   auto disk = open_kv_disk(*common_.disks, *engine, entry_.name, kv_disk_);
   // Blocks are kept by the file's identity, which would be that of other weights.
-  if (file_stamp(entry_.path) != stamp_) disk.reset();
+  if (file_stamp(entry_.path) != entry_.stamp) disk.reset();
   SchedulerOptions options = scheduler_;
   options.name = entry_.name;
   auto scheduler =

@@ -24,8 +24,8 @@ class ModelLoader {
   };
 
   virtual ~ModelLoader() = default;
-  // May be called by several threads at once. This and what it gives throw mlxr::Error; the loader
-  // outlives that.
+  // `entry` has the stamp of its files as they are now. May be called by several threads at once.
+  // This and what it gives throw mlxr::Error; the loader outlives that.
   virtual std::unique_ptr<Opened> open(const ModelEntry& entry, const ModelSettings& settings) = 0;
 };
 

@@ -266,20 +266,21 @@ bool ModelManager::Impl::take_place(const SlotPtr& slot) {
 // nothing. False: nobody waits for it any more.
 bool ModelManager::Impl::find_place(std::unique_lock<std::mutex>& lock, const SlotPtr& slot) {
   seeking.push_back(slot);
-  bool found = false, refused = false;
-  Eviction eviction;
-  while (!found && !refused && !nobody_wants(*slot)) {
-    found = take_place(slot);
-    if (found) break;
-    eviction = choose(slot->memory.total(), limits(), Leavers::kAll).eviction;
-    refused = !eviction.fits;
-    if (!refused) changed.wait(lock);
+  bool found = false;
+  std::optional<Error> refusal;
+  while (!refusal && !nobody_wants(*slot) && !(found = take_place(slot))) {
+    const Eviction all = choose(slot->memory.total(), limits(), Leavers::kAll).eviction;
+    if (all.fits) {
+      changed.wait(lock);
+    } else {
+      refusal = cannot_load(slot->entry.name, slot->memory, limits(), all);
+    }
   }
   std::erase(seeking, slot);
   changed.notify_all();
-  if (refused) {
+  if (refusal) {
     ++counted.refused_loads;
-    throw cannot_load(slot->entry.name, slot->memory, limits(), eviction);
+    throw *refusal;
   }
   return found;
 }
@@ -377,7 +378,11 @@ LoadNews ModelManager::Impl::failed(const SlotPtr& slot, std::exception_ptr fail
 void ModelManager::Impl::load(const SlotPtr& slot) {
   LoadNews news;
   try {
-    slot->entry.stamp = file_stamp(slot->entry.path);
+    std::string stamp = file_stamp(slot->entry.path);
+    {
+      const std::lock_guard lock(mutex);  // others copy the entries of what is in the table
+      slot->entry.stamp = std::move(stamp);
+    }
     const ModelSettings s = settings ? settings(slot->entry.name) : ModelSettings();
     const auto opened = loader->open(slot->entry, s);
     {

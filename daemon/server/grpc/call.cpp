@@ -43,8 +43,9 @@ Call::Call(grpc::CallbackServerContext& context, const grpc::ByteBuffer& request
   record.route = "GRPC " + method;
   request_.method = "POST";
   request_.path = std::move(method);
-  request_.is_unix_socket = context.peer().starts_with("unix:");
-  request_.peer = peer_address(context.peer());
+  const std::string peer = context.peer();
+  request_.is_unix_socket = peer.starts_with("unix:");
+  request_.peer = peer_address(peer);
   for (const auto& [name, value] : context.client_metadata()) {
     request_.headers[std::string(name.begin(), name.end())] =
         std::string(value.begin(), value.end());

@@ -347,6 +347,7 @@ TEST_F(ModelMemoryTest, RandomMixesKeepTheLimit) {
       if (random() % 10 == 0) manager_->give_up(id);
       if (random() % 15 == 0) manager_->keep_alive(name, milliseconds(random() % 3));
       if (random() % 40 == 0) manager_->unload(name);
+      EXPECT_EQ(manager_->find_in_memory(name), name);  // beside whatever loads
       try {
         const auto model = waiting.get();
         EXPECT_EQ(model->name(), name);
